@@ -12,7 +12,8 @@
 # All file times in an image: 2026-01-01 00:00:00 UTC.
 IMAGE_EPOCH=1767225600
 
-# Debian packages of every image. Their dependencies are added by apt.
+# Debian packages of every image; a recipe may add some. Their dependencies are added by apt.
+# shellcheck disable=SC2034
 DEBIAN_PACKAGES=(
 	base-files bash bzip2 ca-certificates coreutils curl dash debianutils
 	diffutils file findutils gawk git grep gzip hostname jq less libc-bin
@@ -80,7 +81,7 @@ need() {
 # A directory stands for all files below it. Paths are relative to agents/.
 recipe_hash() {
 	(
-		cd "$AGENTS_DIR"
+		cd "$AGENTS_DIR" || exit
 		find "$@" -type f -print0 | sort -z | xargs -0 sha256sum
 	) | sha256sum | cut -d' ' -f1
 }
@@ -286,7 +287,7 @@ tree_times() {
 # target, for a directory it is "-". PATH has no leading slash.
 tree_list() {
 	(
-		cd -- "$1"
+		cd -- "$1" || exit
 		odd=$(find . -name '*[[:cntrl:]\\]*' -print -quit)
 		[[ -z $odd ]] || die "control character or backslash in a name: $odd"
 		find . -mindepth 1 -type d -printf 'd %04m - %P\n'
@@ -328,7 +329,7 @@ image_manifest() {
 		printf '  "architecture": "amd64",\n'
 		printf '  "files": %d,\n' "$(grep -c . "$list")"
 		printf '  "size_bytes": %d,\n' \
-			"$(find "$ROOT" -type f -printf '%s\n' | awk '{s += $1} END {printf "%d", s}')"
+			"$(find "$ROOT" -type f -printf '%s\n' | awk '{s += $1} END {printf "%.0f", s}')"
 		printf '  "versions": {'
 		sep=
 		for kv in "$@"; do
@@ -380,16 +381,31 @@ yaml_map() {
 		on { exit }' "$1"
 }
 
-# jail_args ROOT WORKSPACE AGENT_YAML - bwrap arguments, one a line, for a run of the
-# image as at a tenant: all namespaces, no network, uid 1000, image read-only.
-jail_args() {
-	local kv
+# jail_run ROOT JAIL AGENT_YAML ARGUMENT... - run something in the image as at a tenant:
+# all namespaces, no network, uid 1000, image read-only, JAIL/workspace writable. ARGUMENTs
+# are further ones of bwrap and the command; "@JAIL@" in them is the directory JAIL.
+# JAIL is given to uid 1000.
+jail_run() {
+	local root=$1 jail=$2 yaml=$3 kv args=()
+	shift 3
 
-	printf '%s\n' --unshare-all --unshare-user --uid 1000 --gid 1000 \
-		--hostname sandbox --die-with-parent --new-session --cap-drop ALL \
-		--clearenv --ro-bind "$1" / --proc /proc --dev /dev \
-		--size 268435456 --tmpfs /tmp --bind "$2" /workspace --chdir /workspace
-	yaml_map "$3" env | while IFS= read -r kv; do
-		printf '%s\n' --setenv "${kv%%=*}" "${kv#*=}"
-	done
+	while IFS= read -r kv; do
+		args+=(--setenv "${kv%%=*}" "${kv#*=}")
+	done < <(yaml_map "$yaml" env)
+	chown -R 1000:1000 "$jail"
+	# The mounts let uid 1000 in, wherever the image lies; they end with the process.
+	# shellcheck disable=SC2016
+	unshare --mount -- bash -euc '
+		mount -t tmpfs -o mode=755 tmpfs /mnt
+		mkdir /mnt/root /mnt/jail
+		mount --bind "$1" /mnt/root
+		mount --bind "$2" /mnt/jail
+		shift 2
+		exec setpriv --reuid 1000 --regid 1000 --clear-groups bwrap "$@"
+	' jail "$root" "$jail" \
+		--unshare-all --unshare-user --uid 1000 --gid 1000 --hostname sandbox \
+		--die-with-parent --new-session --cap-drop ALL --clearenv "${args[@]}" \
+		--ro-bind /mnt/root / --proc /proc --dev /dev --tmpfs /tmp \
+		--bind /mnt/jail/workspace /workspace --chdir /workspace \
+		"${@//@JAIL@//mnt/jail}"
 }

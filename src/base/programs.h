@@ -13,6 +13,7 @@
 #define API_LEDGER_FD 9		/* lib/ledger, read only (the api reads segments) */
 #define API_WEB_FD 10		/* share/cloister/web: the pages, read only */
 #define API_AGENTS_FD 11	/* share/cloister/agents: profiles and templates, read only */
+#define API_ROUTES_FD 12	/* share/cloister/routes: shipped routes, read only */
 #define MODEL_TCP_FD 5		/* cloister-model-sim: its listening socket */
 /* spawner: 5 images directory */
 #define SPAWNER_IMAGES_FD 5
