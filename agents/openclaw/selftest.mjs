@@ -16,7 +16,7 @@ import { createServer } from "node:http";
 const OWNER = 555;
 const PORT = 8377;
 const START_MS = 180_000;
-const TURN_MS = 120_000;
+const TURN_MS = 30_000;
 const AGENT_DIR = "/workspace/agent";
 
 // A PDF of one page with the words "cloister pdf works".
@@ -32,7 +32,7 @@ function tinyPdf() {
   let pdf = "%PDF-1.4\n";
   const offsets = objects.map((body, i) => {
     const at = pdf.length;
-    pdf += `${i + 1} 0 obj${body}endobj\n`;
+    pdf += `${i + 1} 0 obj\n${body}\nendobj\n`;
     return at;
   });
   const xref = pdf.length;
@@ -96,7 +96,6 @@ let updates = [];
 let nextUpdate = 1;
 let polled = () => {};
 let onSent = () => {};
-let embeddings = 503;
 
 function record(entry) {
   if (trace) appendFileSync(trace, `${JSON.stringify({ t: since(), ...entry })}\n`);
@@ -121,7 +120,10 @@ function think(body) {
   let turn;
   messages.forEach((message, i) => {
     if (message.role !== "user") return;
-    const tag = /#(text|files|pdf|memory|remind|pill)\b/.exec(textOf(message.content));
+    const said = textOf(message.content);
+    // OpenClaw adds a message with context, which may quote earlier turns.
+    if (said.startsWith("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>")) return;
+    const tag = /#(text|files|pdf|memory|remind|pill)\b/.exec(said);
     if (tag) {
       last = i;
       turn = tag[1];
@@ -219,8 +221,9 @@ const server = createServer((req, res) => {
     const telegramCall = /^\/telegram\/bot[^/]+\/(\w+)$/.exec(req.url);
     if (telegramCall) return telegram(telegramCall[1], body, res);
     if (req.url === "/v1/chat/completions") return model(body, res);
-    if (req.url === "/v1/embeddings" && embeddings !== 200)
-      return json(res, embeddings, { error: { message: "no embeddings route", type: "route_unavailable" } });
+    // As the broker answers a tenant without this route; memory search must go on without.
+    if (req.url === "/v1/embeddings")
+      return json(res, 403, { error: { message: "no route for embeddings", type: "route_denied" } });
     return json(res, 404, { error: { message: `no such path: ${req.url}` } });
   });
 });

@@ -18,7 +18,7 @@
 #include "loop/loop.h"
 
 #define WIRE_MAX (160u * 1024)	/* bytes of one message; larger things go as memfd */
-#define WIRE_FDS_MAX 8
+#define WIRE_FDS_MAX 16
 
 /* Who is at the other end. */
 enum wire_role {
