@@ -12,11 +12,12 @@
 import { spawn } from "node:child_process";
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { crc32, deflateSync } from "node:zlib";
 
 const OWNER = 555;
 const PORT = 8377;
 const START_MS = 180_000;
-const TURN_MS = 30_000;
+const TURN_MS = 120_000;
 const AGENT_DIR = "/workspace/agent";
 
 // A PDF of one page with the words "cloister pdf works".
@@ -41,14 +42,39 @@ function tinyPdf() {
   return `${pdf}trailer<</Size 6/Root 1 0 R>>\nstartxref\n${xref}\n%%EOF\n`;
 }
 
+// A grey picture of 64 by 64.
+function tinyPng() {
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const out = Buffer.alloc(body.length + 8);
+    out.writeUInt32BE(data.length, 0);
+    body.copy(out, 4);
+    out.writeUInt32BE(crc32(body), body.length + 4);
+    return out;
+  };
+  const head = Buffer.from([0, 0, 0, 64, 0, 0, 0, 64, 8, 0, 0, 0, 0]);
+  const rows = Buffer.alloc(64 * 65, 128);
+  for (let y = 0; y < 64; y++) rows[y * 65] = 0;
+  return Buffer.concat([
+    Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]),
+    chunk("IHDR", head),
+    chunk("IDAT", deflateSync(rows)),
+    chunk("IEND", Buffer.alloc(0)),
+  ]);
+}
+
+// Enough of an Ogg page for what only looks at the beginning.
+const tinyOgg = () => Buffer.concat([Buffer.from("OggS"), Buffer.alloc(24), Buffer.from("OpusHead"), Buffer.alloc(4096)]);
+
 const call = (name, args) => ({ name, args });
 
-// say: what the person writes. steps: the tool calls of the model, one by one; then it answers
+// say: what the person writes; send: or what else the person sends. steps: the tool calls of the model, one by one; then it answers
 // with "done:" and the last tool result. want: what must be in the chat afterwards.
 const TURNS = [
-  { name: "text", say: "#text hello", steps: [], want: [/^done:/] },
+  { name: "text", tag: "text", say: "#text hello", steps: [], want: [/^done:/] },
   {
     name: "files and shell",
+    tag: "files",
     say: "#files write, read and run something",
     steps: [
       call("write", { path: "note.txt", content: "the gate is open\n" }),
@@ -59,18 +85,21 @@ const TURNS = [
   },
   {
     name: "document",
+    tag: "pdf",
     say: "#pdf read the document",
     steps: [call("exec", { command: `pdftotext ${AGENT_DIR}/test.pdf - && file ${AGENT_DIR}/test.pdf` })],
     want: [/cloister pdf works[^]*PDF document/],
   },
   {
     name: "memory without embeddings",
+    tag: "memory",
     say: "#memory what colour is the bicycle",
     steps: [call("memory_search", { query: "bicycle" })],
     want: [/heliotrope/],
   },
   {
     name: "reminder",
+    tag: "remind",
     say: "#remind me of the pill",
     steps: [
       call("automations", {
@@ -85,6 +114,44 @@ const TURNS = [
       }),
     ],
     want: [/^done:/, /take your pill/],
+  },
+  {
+    name: "voice in, voice out",
+    tag: "voice",
+    send: { voice: { file_id: "voice1", file_unique_id: "v1", duration: 1, mime_type: "audio/ogg" } },
+    steps: [call("tts", { text: "spoken answer" })],
+    want: [/^\[sendVoice\]|^\[sendAudio\]/],
+  },
+  {
+    name: "picture in",
+    tag: "look",
+    send: {
+      caption: "#look at this",
+      photo: [{ file_id: "photo1", file_unique_id: "p1", width: 64, height: 64, file_size: 200 }],
+    },
+    steps: [],
+    want: [/^done: a picture of \d+ bytes/],
+  },
+  {
+    name: "picture out",
+    tag: "draw",
+    say: "#draw a grey square",
+    steps: [call("image_generate", { prompt: "a grey square" })],
+    want: [/^\[sendPhoto\]/],
+  },
+  {
+    name: "document out",
+    tag: "post",
+    say: "#post the document",
+    steps: [call("message", { action: "send", message: "here it is", media: `${AGENT_DIR}/test.pdf` })],
+    want: [/^\[sendDocument\]/],
+  },
+  {
+    name: "tool of the broker",
+    tag: "mail",
+    say: "#mail any news",
+    steps: [call("cloister__mail_list", {})],
+    want: [/two letters/],
   },
 ];
 
@@ -123,22 +190,30 @@ function think(body) {
     const said = textOf(message.content);
     // OpenClaw adds a message with context, which may quote earlier turns.
     if (said.startsWith("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>")) return;
-    const tag = /#(text|files|pdf|memory|remind|pill)\b/.exec(said);
-    if (tag) {
+    const tag = /#([a-z]+)\b/.exec(said);
+    if (tag && (tag[1] === "pill" || TURNS.some((item) => item.tag === tag[1]))) {
       last = i;
       turn = tag[1];
     }
   });
   if (turn === "pill") return { text: "take your pill" };
-  const script = TURNS.find((item) => item.say.startsWith(`#${turn}`));
+  const script = TURNS.find((item) => item.tag === turn);
   if (!script) return { text: "NO_REPLY" };
   const results = messages.slice(last + 1).filter((message) => message.role === "tool");
   if (results.length < script.steps.length) {
     const step = script.steps[results.length];
     return { tool: { name: step.name, args: evaluate(step.args) } };
   }
+  if (turn === "look") return { text: `done: a picture of ${pictureBytes(messages)} bytes` };
   const tail = results.length ? textOf(results.at(-1).content) : "hello";
   return { text: `done: ${tail.slice(0, 3000)}` };
+}
+
+// The size of the last picture in the conversation, as a data URL.
+function pictureBytes(messages) {
+  const parts = messages.flatMap((message) => (Array.isArray(message.content) ? message.content : []));
+  const url = parts.findLast((part) => part.type === "image_url")?.image_url.url ?? "";
+  return /^data:image\//.test(url) ? url.length : "no";
 }
 
 function sse(res, model, delta, finish) {
@@ -188,6 +263,16 @@ async function telegram(method, body, res) {
       if (Number(body.chat_id) !== OWNER) fail(`a message to chat ${body.chat_id}`);
       onSent();
       return ok({ message_id: 1000 + sent.length, date: now(), chat, from: bot, text: body.text });
+    case "sendVoice":
+    case "sendAudio":
+    case "sendPhoto":
+    case "sendDocument":
+      sent.push(`[${method}]`);
+      if (!new RegExp(`name="chat_id"\\r\\n\\r\\n${OWNER}\\r`).test(body.raw)) fail(`${method} to another chat`);
+      onSent();
+      return ok({ message_id: 1000 + sent.length, date: now(), chat, from: bot });
+    case "getFile":
+      return ok({ file_id: body.file_id, file_unique_id: "u", file_path: `files/${body.file_id}` });
     default:
       return ok(true);
   }
@@ -199,9 +284,40 @@ function json(res, status, value) {
   res.end(JSON.stringify(value));
 }
 
-function say(text) {
+function say(content) {
   const id = nextUpdate++;
-  updates.push({ update_id: id, message: { message_id: id, date: now(), chat, from: person, text } });
+  updates.push({ update_id: id, message: { message_id: id, date: now(), chat, from: person, ...content } });
+}
+
+function bytes(res, type, body) {
+  res.writeHead(200, { "content-type": type, "content-length": body.length });
+  res.end(body);
+}
+
+// The least of an MCP server that speaks Streamable HTTP without sessions.
+function mcp(body, res) {
+  const ok = (result) => json(res, 200, { jsonrpc: "2.0", id: body.id, result });
+  switch (body.method) {
+    case "initialize":
+      return ok({
+        protocolVersion: body.params.protocolVersion,
+        capabilities: { tools: {} },
+        serverInfo: { name: "cloister", version: "1" },
+      });
+    case "tools/list":
+      return ok({
+        tools: ["mail_list", "reply"].map((name) => ({
+          name,
+          description: `${name} of the broker`,
+          inputSchema: { type: "object", properties: {} },
+        })),
+      });
+    case "tools/call":
+      return ok({ content: [{ type: "text", text: "two letters" }] });
+    default:
+      res.writeHead(202);
+      return res.end();
+  }
 }
 
 const server = createServer((req, res) => {
@@ -221,6 +337,13 @@ const server = createServer((req, res) => {
     const telegramCall = /^\/telegram\/bot[^/]+\/(\w+)$/.exec(req.url);
     if (telegramCall) return telegram(telegramCall[1], body, res);
     if (req.url === "/v1/chat/completions") return model(body, res);
+    if (/^\/telegram\/file\/bot[^/]+\/files\/voice1$/.test(req.url)) return bytes(res, "audio/ogg", tinyOgg());
+    if (/^\/telegram\/file\/bot[^/]+\/files\/photo1$/.test(req.url)) return bytes(res, "image/png", tinyPng());
+    if (req.url === "/mcp" && req.method === "POST") return mcp(body, res);
+    if (req.url === "/v1/audio/transcriptions") return json(res, 200, { text: "#voice spoken words" });
+    if (req.url === "/v1/audio/speech") return bytes(res, "audio/ogg", tinyOgg());
+    if (req.url === "/v1/images/generations")
+      return json(res, 200, { created: 1, data: [{ b64_json: tinyPng().toString("base64") }] });
     // As the broker answers a tenant without this route; memory search must go on without.
     if (req.url === "/v1/embeddings")
       return json(res, 403, { error: { message: "no route for embeddings", type: "route_denied" } });
@@ -269,7 +392,7 @@ async function main() {
         const texts = sent.slice(from);
         if (turn.want.every((want) => texts.some((text) => want.test(text)))) done();
       };
-      say(turn.say);
+      say(turn.send ?? { text: turn.say });
     });
     console.log(`selftest: ${turn.name}: ok, ${((Date.now() - t0) / 1000).toFixed(1)} s`);
   }

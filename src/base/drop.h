@@ -26,4 +26,13 @@ int drop_to_user(uid_t uid, gid_t gid, struct cl_err *err);
 int landlock_only(const int *ro_fds, size_t nro, const int *rw_fds, size_t nrw, bool no_bind_tcp,
 		  int *have_abi, struct cl_err *err);
 
+/*
+ * seccomp_only - from now on only @calls (SYS_ numbers, at most 200) and mmap and
+ * mprotect without PROT_EXEC; any other system call, another architecture or
+ * x32 ends the process. The last step of a program's narrowing.
+ *
+ * Return: 0; -EINVAL too many; else -errno. Syscalls: prctl.
+ */
+int seccomp_only(const int *calls, size_t n, struct cl_err *err);
+
 #endif

@@ -9,6 +9,8 @@
 #include "cloisterd/options.h"
 #include "cloisterd/programs.h"
 #include "loop/loop.h"
+#include "record/record.h"
+#include "sandbox/cgroup.h"
 #include "wire/wire.h"
 
 #define TENANTS_MAX 4096u	/* tenant numbers go from 1 to this */
@@ -29,6 +31,8 @@ struct daemon {
 	} fd;
 	struct program program[PROGRAM_COUNT];
 	struct tenant *tenant[TENANTS_MAX + 1];	/* by number */
+	struct cgroup_host cgroups;	/* base group, one for each --run directory */
+	struct record_client records;	/* to the ledger */
 	bool ready;		/* said so to who started us */
 	bool stopping;
 	int exit_code;

@@ -481,7 +481,7 @@ void programs_stop(struct daemon *d)
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		if (!d->program[i].pid)
 			loop_timer_del(&d->program[i].timer);	/* no more restarts */
-	(void)unlinkat(d->fd.run, RECORD_NAME, 0);	/* written again until the last has gone */
+	
 	stop_on(d);
 }
 

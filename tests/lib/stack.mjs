@@ -246,9 +246,10 @@ export class Stack {
 				"model:",
 				"  route: aimock",
 				"  id: test-model",
-				"telegram:",
-				`  api_root: "${this.telegram.url}"`,
-				"  secret: telegram",
+				"channels:",
+				"  telegram:",
+				`    api_root: "${this.telegram.url}"`,
+				"    secret: telegram",
 				"",
 			].join("\n"),
 			routes: {

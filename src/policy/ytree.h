@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * yaml - a strict reader of the YAML that operators write.
+ * ytree - a strict reader of the YAML that operators write.
  *
  * How this works: libyaml's events become a small tree of maps, lists and
  * scalars, each with its line and column. Nothing is guessed: a scalar is
@@ -10,8 +10,8 @@
  * YAML_NODES_MAX nodes, more than YAML_BYTES_MAX bytes, bytes that are not
  * UTF-8, control characters.
  */
-#ifndef CL_POLICY_YAML_H
-#define CL_POLICY_YAML_H
+#ifndef CL_POLICY_YTREE_H
+#define CL_POLICY_YTREE_H
 
 #include "base/base.h"
 

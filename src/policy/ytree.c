@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "policy/yaml.h"
+#include "policy/ytree.h"
 
 #include <stdlib.h>
 #include <string.h>
