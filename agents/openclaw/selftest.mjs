@@ -9,13 +9,14 @@
 //
 // usage: node selftest.mjs COMMAND [ARG...]      TRACE=FILE keeps every request as JSON lines
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { crc32, deflateSync } from "node:zlib";
 
 const OWNER = 555;
 const PORT = 8377;
+const GATEWAY = "http://127.0.0.1:18789";
 const START_MS = 180_000;
 const TURN_MS = 120_000;
 const AGENT_DIR = "/workspace/agent";
@@ -67,6 +68,17 @@ function tinyPng() {
 const tinyOgg = () => Buffer.concat([Buffer.from("OggS"), Buffer.alloc(24), Buffer.from("OpusHead"), Buffer.alloc(4096)]);
 
 const call = (name, args) => ({ name, args });
+const reminder = (name, message, ms) =>
+  call("automations", {
+    action: "add",
+    job: {
+      name,
+      schedule: { kind: "at", at: () => new Date(Date.now() + ms).toISOString() },
+      sessionTarget: "isolated",
+      payload: { kind: "agentTurn", message },
+      deleteAfterRun: true,
+    },
+  });
 
 // say: what the person writes; send: or what else the person sends. steps: the tool calls of the model, one by one; then it answers
 // with "done:" and the last tool result. want: what must be in the chat afterwards.
@@ -101,18 +113,7 @@ const TURNS = [
     name: "reminder",
     tag: "remind",
     say: "#remind me of the pill",
-    steps: [
-      call("automations", {
-        action: "add",
-        job: {
-          name: "pill",
-          schedule: { kind: "at", at: () => new Date(Date.now() + 4000).toISOString() },
-          sessionTarget: "isolated",
-          payload: { kind: "agentTurn", message: "#pill tell the owner" },
-          deleteAfterRun: true,
-        },
-      }),
-    ],
+    steps: [reminder("later", "#pill", 3_600_000), reminder("pill", "#pill tell the owner", 4000)],
     want: [/^done:/, /take your pill/],
   },
   {
@@ -351,6 +352,42 @@ const server = createServer((req, res) => {
   });
 });
 
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// The gateway's own port says that it is ready.
+async function readyz() {
+  for (let i = 0; i < 60; i++) {
+    const res = await fetch(`${GATEWAY}/readyz`).catch(() => undefined);
+    if (res?.status === 200) return;
+    await sleep(500);
+  }
+  fail("/readyz does not say ready");
+}
+
+// The OpenAI-compatible front of the gateway, in the same conversation as the chat.
+async function front() {
+  const res = await fetch(`${GATEWAY}/v1/chat/completions`, {
+    method: "POST",
+    headers: {
+      authorization: "Bearer selftest",
+      "content-type": "application/json",
+      "x-openclaw-session-key": `agent:main:telegram:direct:${OWNER}`,
+    },
+    body: JSON.stringify({ model: "openclaw", messages: [{ role: "user", content: "#text hello" }] }),
+  });
+  const body = await res.json();
+  const text = body.choices?.[0]?.message?.content ?? JSON.stringify(body);
+  if (!text.startsWith("done:")) fail(`front: ${text.slice(0, 300)}`);
+  console.log("selftest: front: ok");
+}
+
+// The schedule reader sees a reminder that has not run yet.
+async function nextDue() {
+  const due = Number(execFileSync("next-due", { encoding: "utf8" }));
+  if (!(due > Date.now() + 3_000_000 && due < Date.now() + 4_000_000)) fail(`next-due: ${due}`);
+  console.log("selftest: schedule reader: ok");
+}
+
 function within(ms, what, start) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`timeout: ${what}`)), ms);
@@ -383,6 +420,7 @@ async function main() {
     child.on("exit", (code, signal) => ending || fail(`the agent ended: ${code ?? signal}`));
   });
   console.log(`selftest: ready after ${since()} s`);
+  await readyz();
 
   for (const turn of TURNS) {
     const from = sent.length;
@@ -396,6 +434,9 @@ async function main() {
     });
     console.log(`selftest: ${turn.name}: ok, ${((Date.now() - t0) / 1000).toFixed(1)} s`);
   }
+
+  await front();
+  await nextDue();
 
   // A regular end makes Node write its compile cache.
   ending = true;

@@ -183,6 +183,7 @@ static void sandbox_over(struct tenant *t)
 	enum after after = t->after;
 	char why[REASON_MAX];
 	struct chan *broker = links_chan(t->d, PROGRAM_BROKER);
+	struct daemon *d = t->d;
 	bool was_up = t->running_us != 0;
 
 	if (t->phase == PH_NONE)
@@ -227,6 +228,8 @@ static void sandbox_over(struct tenant *t)
 	case AFTER_JOB:
 		t->running_us = 0;
 		job_sandbox_gone(t);	/* may free @t */
+		if (d->stopping)
+			all_gone(d);
 		return;
 	case AFTER_CRASH:
 	default:
@@ -366,6 +369,7 @@ void tenant_running(struct tenant *t)
 	t->running_us = cl_mono_us();
 	t->bad_starts = 0;
 	tenant_state(t, TENANT_RUNNING, "%s", "");
+	runtime_write(t);
 }
 
 void tenant_walls(struct tenant *t, uint64_t held, uint64_t failed, struct span evidence)
@@ -408,10 +412,24 @@ void tenant_walls(struct tenant *t, uint64_t held, uint64_t failed, struct span 
 		tenant_end(t, 0, AFTER_CRASH);
 }
 
+void tenant_adopted(struct tenant *t)
+{
+	if (!t->running_us && has_conversation(t)) {
+		tenant_state(t, TENANT_STARTING, "%s", "");
+		if (loop_timer_set(t->d->loop, &t->timer, READY_MS * 1000LL, on_too_slow, t))
+			tenant_end(t, 0, AFTER_CRASH);
+	} else {
+		t->running_us = cl_mono_us();
+		tenant_state(t, t->frozen ? TENANT_DORMANT : TENANT_RUNNING, "%s", "");
+	}
+	(void)loop_timer_set(t->d->loop, &t->watch, WATCH_MS * 1000, on_watch, t);
+}
+
 /* Nothing of a sandbox is there: let go of the cgroup, say why, go on. */
 static void not_begun(struct tenant *t, const char *why)
 {
 	enum after after = t->after;
+	struct daemon *d = t->d;
 
 	t->phase = PH_NONE;
 	t->after = AFTER_CRASH;
@@ -421,7 +439,9 @@ static void not_begun(struct tenant *t, const char *why)
 		tenant_state(t, TENANT_STOPPED, "%s", "");
 		tenant_answer_waiters(t, 0, "stopped");
 	} else if (after == AFTER_JOB) {
-		job_sandbox_gone(t);
+		job_sandbox_gone(t);	/* may free @t */
+		if (d->stopping)
+			all_gone(d);
 		return;
 	} else {
 		again(t, why);

@@ -11,6 +11,7 @@
 #include "cloisterd/daemon.h"
 #include "cloisterd/links.h"
 #include "cloisterd/proc.h"
+#include "cloisterd/tell.h"
 #include "cloisterd/tenant.h"
 
 #include <signal.h>
@@ -111,6 +112,10 @@ static _Noreturn void child_exec(struct daemon *d, const struct desc *de, const 
 	int high[CL_ARRAY_LEN(de->fds)], bin, null;
 	sigset_t none;
 
+	int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (oom >= 0)
+		(void)!write(oom, "0", 1);	/* ours is lower; raising it is always allowed */
 	(void)setsid();	/* a terminal's Ctrl-C is for cloisterd, which ends them in order */
 	for (int s = 1; s < NSIG; s++)
 		(void)sigaction(s, &dfl, NULL);	/* KILL and STOP refuse: fine */
@@ -155,16 +160,20 @@ static void words_make(struct daemon *d, enum program_id id, struct words *w)
 	size_t n = 0;
 
 	w->argv[n++] = (char *)(uintptr_t)de->binary;
-	(void)snprintf(w->text[0], sizeof w->text[0], "%u", u->uid);
-	(void)snprintf(w->text[1], sizeof w->text[1], "%u", u->gid);
-	w->argv[n++] = uid;
-	w->argv[n++] = w->text[0];
-	w->argv[n++] = gid;
-	w->argv[n++] = w->text[1];
-	if (id == PROGRAM_API) {
+	if (id != PROGRAM_SPAWNER) {	/* which stays root, narrowed */
+		(void)snprintf(w->text[0], sizeof w->text[0], "%u", u->uid);
+		(void)snprintf(w->text[1], sizeof w->text[1], "%u", u->gid);
+		w->argv[n++] = uid;
+		w->argv[n++] = w->text[0];
+		w->argv[n++] = gid;
+		w->argv[n++] = w->text[1];
+	}
+	if (id == PROGRAM_API || id == PROGRAM_SPAWNER) {
 		(void)snprintf(w->text[2], sizeof w->text[2], "--uid-base=%u", d->opt.uid_base);
-		(void)snprintf(w->text[3], sizeof w->text[3], "--listen=%s", d->opt.listen_text);
 		w->argv[n++] = w->text[2];
+	}
+	if (id == PROGRAM_API) {
+		(void)snprintf(w->text[3], sizeof w->text[3], "--listen=%s", d->opt.listen_text);
 		w->argv[n++] = w->text[3];
 	}
 	for (size_t i = 0; i < d->opt.npass; i++)
@@ -226,6 +235,11 @@ static void record_write(struct daemon *d)
 	if (cl_write_file(d->fd.run, RECORD_NAME, 0600, (struct span){ (char *)rec, sizeof rec },
 			  &err))
 		cl_log(CL_WARNING, "programs-record", "error=%s", cl_kvs(cl_err_str(&err)));
+}
+
+void programs_forget(struct daemon *d)
+{
+	(void)unlinkat(d->fd.run, RECORD_NAME, 0);	/* absence is fine */
 }
 
 void programs_end_leftovers(struct daemon *d, int wait_ms)
@@ -324,6 +338,7 @@ static int start_one(struct daemon *d, enum program_id id, struct cl_err *err)
 		return cl_fail(err, EMFILE, "%s: cannot watch it", de->name);
 	}
 	cl_log(CL_INFO, "program-started", "name=%s pid=%d", de->name, (int)pid);
+	tell_program(d, de->name, "start", pid, -1);
 	record_write(d);
 	link_up(p);
 	return 0;
@@ -435,6 +450,7 @@ bool programs_exited(struct daemon *d, pid_t pid, int status)
 		p->quick_deaths++;
 	else
 		p->quick_deaths = 0;
+	tell_program(d, descs[p->id].name, d->stopping ? "stop" : "died", pid, status);
 	if (!d->stopping)
 		say_end(p, status);
 	p->pid = 0;

@@ -60,6 +60,8 @@ void programs_kill(struct daemon *d);
  * then kills). Judged by pid and start time, never by pid alone.
  */
 void programs_end_leftovers(struct daemon *d, int wait_ms);
+/* programs_forget - the record of who runs; after programs_stop() */
+void programs_forget(struct daemon *d);
 /* the channel to a program, or NULL while it does not run */
 struct chan *program_chan(struct daemon *d, enum program_id id);
 

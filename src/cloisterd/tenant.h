@@ -160,6 +160,8 @@ int tenant_thaw(struct tenant *t, struct cl_err *err);
  * On failure the caller kills the group; what was added is taken back.
  */
 int tenant_watch(struct tenant *t, struct cl_err *err);
+/* tenant_adopted - it was taken over in phase UP; frozen and running_us say how it was */
+void tenant_adopted(struct tenant *t);
 /* tenant_walls - the self-test's answer; tenant_agent_exited - EXITED */
 void tenant_walls(struct tenant *t, uint64_t held, uint64_t failed, struct span evidence);
 void tenant_agent_exited(struct tenant *t, uint32_t status);

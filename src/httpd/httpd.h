@@ -14,20 +14,18 @@
 #define CL_HTTPD_H
 
 #include "base/base.h"
+#include "http/http.h"
 #include "loop/loop.h"
 
-#define HTTPD_HEADERS_MAX 64
 #define HTTPD_FDS_MAX 4
 
 struct httpd;
 struct httpd_req;
 
-struct httpd_header { struct span name, value; };
-
 struct httpd_req {
 	struct span method, target;	/* target as received, origin-form (or authority for CONNECT) */
 	struct span path, query;	/* target cut at '?'; not decoded */
-	struct httpd_header headers[HTTPD_HEADERS_MAX];
+	const struct http_header *headers;	/* .name, .value; nheaders of them */
 	size_t nheaders;
 	bool has_body;
 	uint64_t content_length;	/* UINT64_MAX: chunked */
@@ -54,13 +52,17 @@ struct httpd_ops {
 	 * Return HTTPD_BUFFER: collect the body (up to *body_max, preset from
 	 * limits), then on_request. HTTPD_STREAM: on_body per piece. HTTPD_DONE:
 	 * already answered here (the connection is closed if a body was coming).
+	 * HTTPD_STREAM without a body: one on_body with an empty last piece.
 	 */
 	int (*on_head)(struct httpd_req *r, uint64_t *body_max);
 	void (*on_request)(struct httpd_req *r);
 	void (*on_body)(struct httpd_req *r, struct span piece, bool last);
 	void (*on_gone)(struct httpd_req *r);		/* may be NULL */
 	void (*on_drain)(struct httpd_req *r);		/* output below the mark again; may be NULL */
-	/* the parser refused: answer by itself unless this is set. @status 400/408/413/431/501/505 */
+	/*
+	 * The parser refused and httpd answers @status 400/408/413/431/501/505 by
+	 * itself with a JSON error, then closes. Told here for counters; may be NULL.
+	 */
 	void (*on_bad)(void *listener_ctx, int status, const char *why);
 };
 enum { HTTPD_BUFFER, HTTPD_STREAM, HTTPD_DONE };
@@ -87,7 +89,8 @@ void httpd_respond_json(struct httpd_req *r, int status, struct span json);
 
 /* httpd_start - @content_length UINT64_MAX: chunked. @headers as above (span) */
 void httpd_start(struct httpd_req *r, int status, struct span headers, uint64_t content_length);
-/* Return 0, 1 = queued but please pause until on_drain, -EPIPE gone */
+/* Return 0, 1 = queued but please pause until on_drain, -EPIPE gone: on_gone
+ * follows from the loop, unless the handler ends the request itself before */
 int httpd_write(struct httpd_req *r, struct span piece);
 /* httpd_finish - the answer is complete; @r is invalid afterwards */
 void httpd_finish(struct httpd_req *r);
@@ -97,7 +100,13 @@ void httpd_abort(struct httpd_req *r);
 /* stop and go on reading this request's body (back-pressure) */
 void httpd_pause_body(struct httpd_req *r);
 void httpd_resume_body(struct httpd_req *r);
-/* httpd_take - after 101 or CONNECT's 200 was written: the raw socket, with what was read beyond the head */
+/* the connection's socket, borrowed: to ask the kernel who is at the other end */
+int httpd_peer_fd(const struct httpd_req *r);
+/*
+ * httpd_take - after 101 or CONNECT's 200 was written: the raw
+ * socket (now the caller's), with what was read beyond the head. @r is invalid
+ * afterwards. Return: fd; -EAGAIN the answer could not be sent at once (@r still valid).
+ */
 int httpd_take(struct httpd_req *r, struct buf *out_rest);
 
 #endif

@@ -129,7 +129,6 @@ int config_read(struct span text, const char *file, struct config *out, struct c
 	c.listen = text_of(c.doc, "listen");
 	c.model_listen = text_of(c.doc, "listen_model");
 	c.state_dir = text_of(c.doc, "state");
-	c.run_dir = text_of(c.doc, "run");
 	c.images_dir = text_of(c.doc, "images");
 	c.public_url = text_of(c.doc, "public_url");
 	c.group = text_of(c.doc, "group");

@@ -19,7 +19,7 @@ enum config_user { USER_BROKER, USER_API, USER_LEDGER, USER_SPAWNER, USER_MODEL,
 struct config {
 	json_t *doc;		/* as read, defaults filled in; owned */
 	const char *listen, *model_listen;
-	const char *state_dir, *run_dir, *images_dir;	/* NULL: below --dir */
+	const char *state_dir, *images_dir;	/* NULL: below --dir */
 	uint32_t uid_base;
 	const char *group;	/* who may use the socket beside root */
 	const char *user[USER_COUNT];

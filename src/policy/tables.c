@@ -85,7 +85,6 @@ static const struct schema_field config_fields[] = {
 	{ .key = "listen_model", .type = S_ADDRESS, .def = "127.0.0.1:8379" },
 	{ .key = "public_url", .type = S_URL },
 	{ .key = "state", .type = S_PATH },
-	{ .key = "run", .type = S_PATH },
 	{ .key = "images", .type = S_PATH },
 	{ .key = "uid_base", .type = S_NUMBER, .min = 65536, .max = 4000000000ull, .def = "700000" },
 	{ .key = "group", .type = S_TEXT, .min = 1, .max = 64, .def = "cloister" },

@@ -2,14 +2,15 @@
 /* See filter.h for how this works. */
 #include "sandbox/filter.h"
 
+#include <assert.h>
 #include <linux/audit.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -148,7 +149,6 @@ static uint32_t fail_with(int errno_value)
 }
 
 #define ARG_LOW(n) ((uint32_t)offsetof(struct seccomp_data, args) + 8u * (n))
-#define ARG_HIGH(n) (ARG_LOW(n) + 4u)
 
 static void load(struct filter *f, uint32_t at)
 {
@@ -174,6 +174,28 @@ static void any_ret(struct filter *f, uint32_t k, uint32_t action)
 	ret(f, action);
 }
 
+static void ne_ret(struct filter *f, uint32_t k, uint32_t action)
+{
+	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 1, 0));
+	ret(f, action);
+}
+
+/* if A == k jump to where land() is called with what this returns */
+static size_t eq_forward(struct filter *f, uint32_t k)
+{
+	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, 0));
+	return f->len - 1u;
+}
+
+static void land(struct filter *f, size_t from)
+{
+	size_t over = f->len - from - 1;
+
+	assert(over <= UINT8_MAX);
+	if (from < FILTER_MAX)
+		f->insn[from].jt = (uint8_t)over;
+}
+
 /* ---- argument rules: each ends in a return on every way ----------------------- */
 
 static const uint32_t allow = SECCOMP_RET_ALLOW;
@@ -189,28 +211,30 @@ static void rule_clone(struct filter *f)
 
 static void rule_socket(struct filter *f)
 {
+	size_t netlink, inet, inet6;
+
 	/*
 	 * INET and INET6: stream, protocol 0 or 6. No datagram, no raw, no MPTCP
 	 * (262), no SCTP. Netlink: route only (reading the interfaces). No named unix sockets.
 	 */
 	load(f, ARG_LOW(0));
-	/* netlink: skip to its own part, 9 instructions on */
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 10, 0));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 2, 0));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 1, 0));
+	netlink = eq_forward(f, AF_NETLINK);
+	inet = eq_forward(f, AF_INET);
+	inet6 = eq_forward(f, AF_INET6);
 	ret(f, fail_with(EPERM));
+	land(f, inet);
+	land(f, inet6);
 	load(f, ARG_LOW(1));
-	mask(f, 0xf);
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0));
-	ret(f, fail_with(EPERM));
+	mask(f, 0xf);	/* without SOCK_CLOEXEC and SOCK_NONBLOCK */
+	ne_ret(f, SOCK_STREAM, fail_with(EPERM));
 	load(f, ARG_LOW(2));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 3, 2));
-	/* netlink */
-	load(f, ARG_LOW(2));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NETLINK_ROUTE, 1, 0));
+	eq_ret(f, 0, allow);
+	eq_ret(f, IPPROTO_TCP, allow);
 	ret(f, fail_with(EPERM));
-	ret(f, allow);
+	land(f, netlink);
+	load(f, ARG_LOW(2));
+	eq_ret(f, NETLINK_ROUTE, allow);
+	ret(f, fail_with(EPERM));
 }
 
 static void rule_socketpair(struct filter *f)
@@ -235,15 +259,9 @@ static void rule_setsockopt(struct filter *f)
 
 	load(f, ARG_LOW(1));
 	eq_ret(f, SOL_SOCKET, allow);
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 4, 0));
 	eq_ret(f, IPPROTO_IP, allow);
-	/* IPV6: only V6ONLY and the like; the multicast and routing options are not needed */
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_IPV6, 0, 1));
-	ret(f, allow);
-	/* reached by TCP, and by anything else: told apart by loading the level again */
-	load(f, ARG_LOW(1));
-	emit(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 1, 0));
-	ret(f, fail_with(EPERM));
+	eq_ret(f, IPPROTO_IPV6, allow);
+	ne_ret(f, IPPROTO_TCP, fail_with(EPERM));
 	load(f, ARG_LOW(2));
 	for (size_t i = 0; i < CL_ARRAY_LEN(bad_tcp); i++)
 		eq_ret(f, bad_tcp[i], fail_with(EPERM));
@@ -258,10 +276,8 @@ static void rule_ioctl(struct filter *f)
 		TIOCGWINSZ, TIOCSWINSZ, TIOCGPGRP, TIOCSPGRP, TIOCGSID, TIOCSCTTY, TIOCNOTTY,
 		TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTLCK, TIOCOUTQ, TIOCEXCL, TIOCNXCL,
 		TIOCPKT, FIONREAD, FIONBIO, FIOASYNC, FIOCLEX, FIONCLEX,
-		0x5451u /* FIOCLEX by another name on old headers */,
-		SIOCGIFCONF_NR, SIOCGIFFLAGS_NR, SIOCGIFADDR_NR, SIOCGIFNETMASK_NR,
-		SIOCGIFBRDADDR_NR, SIOCGIFMTU_NR, SIOCGIFHWADDR_NR, SIOCGIFINDEX_NR,
-		SIOCGIFNAME_NR,
+		SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFBRDADDR,
+		SIOCGIFMTU, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFNAME,
 		0x40049409u /* FICLONE */, 0x4020940du /* FICLONERANGE */,
 		0x80086601u /* FS_IOC_GETFLAGS */, 0x801c581fu /* FS_IOC_FSGETXATTR */,
 	};
@@ -273,4 +289,162 @@ static void rule_ioctl(struct filter *f)
 	for (size_t i = 0; i < CL_ARRAY_LEN(good); i++)
 		eq_ret(f, good[i], allow);
 	ret(f, fail_with(ENOTTY));
+}
+
+static void rule_prctl(struct filter *f)
+{
+	static const uint32_t good[] = {
+		PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE,
+		PR_GET_KEEPCAPS, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_SET_SECCOMP,
+		PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_TIMERSLACK,
+		PR_GET_TIMERSLACK, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER,
+		PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_GET_TID_ADDRESS, PR_SET_THP_DISABLE,
+		PR_GET_THP_DISABLE, PR_CAP_AMBIENT, PR_GET_SPECULATION_CTRL,
+		PR_SET_SPECULATION_CTRL, 0x53564d41u /* PR_SET_VMA: names of mappings */,
+		0x41555856u /* PR_GET_AUXV */,
+	};
+
+	load(f, ARG_LOW(0));	/* int */
+	for (size_t i = 0; i < CL_ARRAY_LEN(good); i++)
+		eq_ret(f, good[i], allow);
+	ret(f, fail_with(EINVAL));
+}
+
+static void rule_personality(struct filter *f)
+{
+	load(f, ARG_LOW(0));	/* unsigned int */
+	eq_ret(f, 0, allow);
+	eq_ret(f, 0xffffffffu, allow);	/* asks only */
+	ret(f, fail_with(EPERM));
+}
+
+/* Only one's own limits: init has the same uid. */
+static void rule_prlimit(struct filter *f)
+{
+	load(f, ARG_LOW(0));	/* pid_t */
+	eq_ret(f, 0, allow);
+	ret(f, fail_with(EPERM));
+}
+
+/* Regular files and fifos; no device, no socket. */
+static void rule_mknod(struct filter *f, unsigned arg)
+{
+	load(f, ARG_LOW(arg));
+	mask(f, S_IFMT);
+	eq_ret(f, S_IFIFO, allow);
+	eq_ret(f, S_IFREG, allow);
+	eq_ret(f, 0, allow);
+	ret(f, fail_with(EPERM));
+}
+
+static void rule_code(struct filter *f, enum rule r)
+{
+	switch (r) {
+	case R_ENOSYS: ret(f, fail_with(ENOSYS)); break;
+	case R_ALLOW: ret(f, allow); break;
+	case R_EPERM: ret(f, fail_with(EPERM)); break;
+	case R_CLONE: rule_clone(f); break;
+	case R_SOCKET: rule_socket(f); break;
+	case R_SOCKETPAIR: rule_socketpair(f); break;
+	case R_SENDTO: rule_fastopen(f, 3); break;
+	case R_SENDMSG: rule_fastopen(f, 2); break;
+	case R_SENDMMSG: rule_fastopen(f, 3); break;
+	case R_SETSOCKOPT: rule_setsockopt(f); break;
+	case R_IOCTL: rule_ioctl(f); break;
+	case R_PRCTL: rule_prctl(f); break;
+	case R_PERSONALITY: rule_personality(f); break;
+	case R_PRLIMIT: rule_prlimit(f); break;
+	case R_MKNOD: rule_mknod(f, 1); break;
+	case R_MKNODAT: rule_mknod(f, 2); break;
+	case R_COUNT: assert(!"no such rule"); break;
+	}
+}
+
+/* ---- the tree over runs of numbers --------------------------------------------- */
+
+struct run {
+	uint32_t from;
+	enum rule rule;
+};
+
+/* A leaf is one unconditional jump to the rule's code; `site` remembers which. */
+struct tree {
+	struct filter *f;
+	const struct run *runs;
+	uint16_t site_at[2 * NR_MAX];
+	enum rule site_rule[2 * NR_MAX];
+	size_t nsites;
+};
+
+static void tree_emit(struct tree *t, size_t lo, size_t hi)
+{
+	if (hi - lo == 1) {
+		assert(t->nsites < CL_ARRAY_LEN(t->site_at));
+		t->site_at[t->nsites] = t->f->len;
+		t->site_rule[t->nsites++] = t->runs[lo].rule;
+		emit(t->f, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+		return;
+	}
+
+	size_t mid = lo + (hi - lo) / 2;
+	/* A >= runs[mid].from: jump over the left half (a JA, as it may be far) */
+	emit(t->f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, t->runs[mid].from, 0, 1));
+	uint16_t ja = t->f->len;
+
+	emit(t->f, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0));
+	tree_emit(t, lo, mid);
+	if (ja < FILTER_MAX)
+		t->f->insn[ja].k = t->f->len - ja - 1u;
+	tree_emit(t, mid, hi);
+}
+
+static size_t make_runs(struct run *runs)
+{
+	static enum rule by_nr[NR_MAX];
+	size_t n = 0;
+
+	memset(by_nr, 0, sizeof by_nr);
+	for (size_t i = 0; i < CL_ARRAY_LEN(allowed); i++)
+		by_nr[allowed[i]] = R_ALLOW;
+	for (size_t i = 0; i < CL_ARRAY_LEN(refused); i++)
+		by_nr[refused[i]] = R_EPERM;
+	for (size_t i = 0; i < CL_ARRAY_LEN(ruled); i++)
+		by_nr[ruled[i].nr] = ruled[i].rule;
+	for (uint32_t nr = 0; nr < NR_MAX; nr++)
+		if (n == 0 || runs[n - 1].rule != by_nr[nr])
+			runs[n++] = (struct run){ nr, by_nr[nr] };
+	if (runs[n - 1].rule != R_ENOSYS)
+		runs[n++] = (struct run){ NR_MAX, R_ENOSYS };
+	return n;
+}
+
+int filter_build(struct filter *out)
+{
+	static struct run runs[NR_MAX + 1];
+	static struct tree t;
+	uint16_t code_at[R_COUNT];
+	size_t n = make_runs(runs);
+
+	memset(out, 0, sizeof *out);
+	memset(&t, 0, sizeof t);
+	t.f = out;
+	t.runs = runs;
+	load(out, offsetof(struct seccomp_data, arch));
+	ne_ret(out, FILTER_ARCH, SECCOMP_RET_KILL_PROCESS);
+	load(out, offsetof(struct seccomp_data, nr));
+#ifdef __x86_64__
+	/* x32: another table of calls under the same architecture */
+	emit(out, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1));
+	ret(out, fail_with(ENOSYS));
+#endif
+	tree_emit(&t, 0, n);
+	for (int r = 0; r < R_COUNT; r++) {
+		code_at[r] = out->len;
+		rule_code(out, (enum rule)r);
+	}
+	if (out->len > FILTER_MAX)
+		return -E2BIG;
+	for (size_t i = 0; i < t.nsites; i++)
+		out->insn[t.site_at[i]].k = (uint32_t)code_at[t.site_rule[i]] - t.site_at[i] - 1u;
+	return 0;
 }

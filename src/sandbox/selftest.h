@@ -53,7 +53,8 @@ unsigned selftest_layer(unsigned bit);		/* 1 to 7, 0 unknown */
 enum selftest_ns { SNS_MNT, SNS_PID, SNS_NET, SNS_IPC, SNS_UTS, SNS_CGROUP, SNS_USER, SNS_TIME, SNS_COUNT };
 struct selftest_setup {
 	uint64_t host_ns[SNS_COUNT];	/* inode numbers of the host's namespaces */
-	uint64_t host_rootfs_dev, listener_cookie;
+	uint64_t host_root_dev, host_root_ino;
+	uint64_t listener_cookie;	/* SO_COOKIE of what was handed out */
 	uint64_t nofile, pids, tmp_bytes;
 	uint32_t uid_outside;
 	uint32_t die_with_parent;

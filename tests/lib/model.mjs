@@ -21,7 +21,9 @@ const textOf = (m) => typeof m.content === "string" ? m.content :
 /* The last thing the person asked for, and the results of tools since then. */
 function asked(messages) {
 	for (let i = messages.length - 1; i >= 0; i--) {
-		const found = messages[i].role === "user" && /please: ?([^\n]*)/.exec(textOf(messages[i]));
+		const text = messages[i].role === "user" ? textOf(messages[i]) : "";
+		/* OpenClaw adds a message with context, which may quote earlier turns */
+		const found = !text.startsWith("<<<BEGIN_OPENCLAW") && [...text.matchAll(/please: ?([^\n]*)/g)].at(-1);
 
 		if (found)
 			return { words: found[1].trim(), results: messages.slice(i + 1).filter((m) => m.role === "tool").map(textOf) };

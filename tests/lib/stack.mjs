@@ -246,6 +246,10 @@ export class Stack {
 				"model:",
 				"  route: aimock",
 				"  id: test-model",
+				/* many turns in little time: no test here is about budgets */
+				"classes:",
+				"  standard:",
+				"    budget: { calls_per_hour: 10000, tokens_per_day: 1000000000 }",
 				"channels:",
 				"  telegram:",
 				`    api_root: "${this.telegram.url}"`,
