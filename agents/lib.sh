@@ -256,8 +256,8 @@ debian_etc() {
 	ln -sf ../proc/self/mounts "$etc/mtab"
 }
 
-# tree_seal ROOT - fixed times, owner root, no write or setuid bit for others, no
-# dangling link, no special file
+# tree_seal ROOT - fixed times, owner root, readable by all and writable by none but
+# root, no setuid bit, no dangling link, no special file
 tree_seal() {
 	local root=$1 link target odd
 
@@ -273,7 +273,10 @@ tree_seal() {
 		[[ -e $target || -L $target ]] || rm -f -- "$link"
 	done < <(find "$root/usr" "$root/opt" -type l -print0)
 	chown -hR 0:0 "$root"
-	find "$root" ! -type l -perm /7022 -exec chmod go-w,u-s,g-s,-t {} +
+	# For all to read, for root alone to change. Also what came with mode 0600.
+	find "$root" ! -type l -perm /7022 -exec chmod u-s,g-s,-t,go-w {} +
+	find "$root" ! -type l ! -perm -444 -exec chmod a+rX {} +
+	find "$root" -type d ! -perm -555 -exec chmod a+rx {} +
 	tree_times "$root"
 }
 

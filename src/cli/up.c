@@ -138,7 +138,9 @@ int up_config(struct cli *c, struct config *out, bool write_default)
 	if (r == -ENOENT && write_default && dir >= 0) {
 		if (cl_write_file(dir, "cloister.yaml", 0644, config_default_text(), &err))
 			return cli_fail(-1, "'%s': %s", path, cl_err_str(&err));
-		(void)fchmodat(dir, "cloister.yaml", 0644, 0);	/* the umask may have narrowed it */
+		/* the umask may have narrowed it: the api reads it as its own user */
+		if (fchmodat(dir, "cloister.yaml", 0644, 0) < 0)
+			return cli_fail(-1, "'%s': %s", path, strerror(errno));
 	} else if (r && r != -ENOENT) {
 		return cli_fail(-1, "'%s': %s", path, cl_err_str(&err));
 	}

@@ -109,6 +109,12 @@ static int take_lock(int run_fd, struct cl_err *err)
 			return cl_fail(err, EBUSY, "another cloisterd runs on this directory");
 		return cl_fail(err, e, "lock file");
 	}
+	/* for people and for `cloister down`; nothing here depends on it */
+	char pid[16];
+	int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+
+	if (ftruncate(fd, 0) < 0 || cl_write_full(fd, pid, (size_t)n))
+		cl_log(CL_WARNING, "lock-file", "error=\"the pid could not be written\"");
 	return fd;
 }
 

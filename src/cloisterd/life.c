@@ -372,6 +372,17 @@ void tenant_running(struct tenant *t)
 	runtime_write(t);
 }
 
+static const char *wall_name(unsigned bit)
+{
+	static const char *const names[] = {
+#define NAME(ID, layer, name) [SELFTEST_##ID] = name,
+		SELFTEST_ITEMS(NAME)
+#undef NAME
+	};
+
+	return bit < CL_ARRAY_LEN(names) ? names[bit] : "unknown";
+}
+
 void tenant_walls(struct tenant *t, uint64_t held, uint64_t failed, struct span evidence)
 {
 	uint64_t must = SELFTEST_REQUIRED;
@@ -385,7 +396,7 @@ void tenant_walls(struct tenant *t, uint64_t held, uint64_t failed, struct span 
 	for (unsigned i = 0; i < 64 && n < sizeof names; i++)
 		if (bad >> i & 1) {
 			int k = snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "",
-					 selftest_name(i));
+					 wall_name(i));
 			n += k > 0 ? (size_t)k : 0;
 		}
 	tell_walls(t, bad == 0, bad ? span_str(names) : evidence);

@@ -467,7 +467,7 @@ int schema_load(const struct schema *s, struct span text, const char *file, json
 
 	if (r == 0)
 		r = schema_read(s, root, file, out, err);
-	yaml_free(root);
+	ytree_free(root);
 	return r;
 }
 

@@ -17,13 +17,13 @@ static int bad(struct reader *r, const yaml_mark_t *at, const char *what)
 	return cl_fail(r->err, EINVAL, "%s:%zu:%zu: %s", r->file, at->line + 1, at->column + 1, what);
 }
 
-void yaml_free(struct yaml_node *root)
+void ytree_free(struct yaml_node *root)
 {
 	/* depth is bounded by YAML_DEPTH_MAX, so is this recursion */
 	while (root) {
 		struct yaml_node *next = root->next;
 
-		yaml_free(root->first);
+		ytree_free(root->first);
 		free(root->text);
 		free(root->key);
 		free(root);
@@ -33,7 +33,7 @@ void yaml_free(struct yaml_node *root)
 
 static void free_node_p(struct yaml_node **n)
 {
-	yaml_free(*n);
+	ytree_free(*n);
 }
 #define YAML_FREE __attribute__((cleanup(free_node_p)))
 
@@ -279,7 +279,7 @@ static int read_stream(struct reader *r, struct yaml_node **out)
 	if (!root || yaml_absent(root)) {
 		yaml_mark_t top = { 0 };
 
-		yaml_free(root);
+		ytree_free(root);
 		root = NULL;
 		int rc = new_node(r, YAML_MAP, &top, &root);
 

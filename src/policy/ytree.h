@@ -36,12 +36,12 @@ struct yaml_node {
 /*
  * yaml_read - @text into a tree
  * @file: its name, for messages ("file:line:column: what")
- * @out:  the root, to be given to yaml_free; an empty document gives an empty map
+ * @out:  the root, to be given to ytree_free; an empty document gives an empty map
  * Return: 0; -EINVAL not what is accepted (said with file and line);
  * -EFBIG a bound; -ENOMEM
  */
 int yaml_read(struct span text, const char *file, struct yaml_node **out, struct cl_err *err);
-void yaml_free(struct yaml_node *root);
+void ytree_free(struct yaml_node *root);
 /* yaml_get - child of a map, or NULL */
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key);
 /* yaml_absent - a plain scalar that stands for "nothing" (empty, ~, null) */

@@ -350,7 +350,7 @@ int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct pl
 		 struct engine_failure *fail, struct cl_err *err)
 {
 	/* one thread: static keeps 4 KiB of pointers off the stack */
-	static char *argv[PLAN_STRINGS_MAX + 1], *envp[PLAN_STRINGS_MAX + 1];
+	static char *argv[PLAN_STRINGS_MAX + 2], *envp[PLAN_STRINGS_MAX + 1];
 	struct making m = { -1, { -1, -1 }, { -1, -1 }, { -1, -1 }, -1, -1, 0, 0 };
 	struct engine_result res = { 0 };
 	size_t ncgroups;
@@ -361,11 +361,12 @@ int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct pl
 		r = cl_fail(err, EINVAL, "sandbox: tenant number or uid not allowed");
 	if (r == 0)
 		r = spawn_check_fds(p, fds, nfds, &ncgroups, err);
-	if (r == 0 && (plan_strings(p->argv, argv, CL_ARRAY_LEN(argv)) < 0 ||
+	if (r == 0 && (plan_strings(p->argv, argv + 1, CL_ARRAY_LEN(argv) - 1) < 0 ||
 		       plan_strings(p->env, envp, CL_ARRAY_LEN(envp)) < 0))
 		r = cl_fail(err, EINVAL, "sandbox: arguments");
 	if (r)
 		return r;
+	argv[0] = (char *)(uintptr_t)"cloister-init";	/* what follows is the agent's */
 
 	struct step_ctx c = {
 		.engine = e, .plan = p, .no = no, .uid = uid, .rootfs_fd = fds[SPAWN_FD_ROOTFS],

@@ -340,7 +340,7 @@ static int add_locked(struct registry *r, const char *id, bool want_run, uint32_
 	struct registry_tenant had;
 	unsigned char key[32];
 	char gateway[65];
-	uint64_t generation;
+	uint64_t generation = 0;
 	uint32_t no;
 	int rc = registry_tenant_get(r, id, &had, NULL);
 

@@ -80,7 +80,7 @@ static void what_an_agent_says_is_in_the_file(void **state)
 	assert_int_equal(logs_open(top, out), 0);
 	assert_int_equal(read(out[0], text, sizeof text), 6);
 	assert_memory_equal(text, "hello\n", 6);
-	assert_int_equal(out[1], -1);
+	assert_true(out[1] < 0);
 	/* read-only: nothing that holds it can change the log */
 	assert_int_equal(write(out[0], "x", 1), -1);
 	/* what was still in the pipe is taken at the end */

@@ -223,5 +223,8 @@ int main(void)
 		T(a_sweep_says_that_its_time_is_over),
 	};
 
+	/* as in cloisterd: a tenant's own uid, for which a mode of 000 means something */
+	if (geteuid() == 0 && (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534)))
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,6 @@ int conv_new(struct conv **out, const struct conv_host *host, struct cl_err *err
 	if (!c)
 		return cl_fail(err, ENOMEM, "conversation");
 	c->h = *host;
-	c->channel_docs = json_object();
 	rc = cvs_open(&c->store, host->store_path, err);
 	if (rc == 0)
 		rc = cvs_tenants(c->store, on_stored_tenant, c, err);
@@ -117,7 +116,6 @@ void conv_free(struct conv *c)
 		}
 	media_done(c);
 	cvs_close(c->store);
-	json_decref(c->channel_docs);
 	free(c);
 }
 
@@ -402,7 +400,7 @@ void conv_gone(struct conv *c, struct httpd_req *r)
 		return;
 	r->ctx = NULL;
 	w->r = NULL;
-	if (w->t && w->t->poll == w) {
+	if (w->t) {
 		poll_drop(c, w->t);
 		return;
 	}

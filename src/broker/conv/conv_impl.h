@@ -15,7 +15,8 @@
 /* A long poll of an agent, or an agent's request whose message is on its way. */
 struct wait {
 	struct conv *c;
-	struct ctenant *t;
+	struct ctenant *t;		/* of a poll; NULL for others, which may outlive the tenant */
+	uint32_t no;
 	struct httpd_req *r;
 	struct loop_timer timer;
 	struct delivery *delivery;	/* NULL: a poll */
@@ -38,7 +39,6 @@ struct ctenant {
 	struct loop_timer slow;		/* the person waits: say that the agent is being woken */
 	bool slow_told;
 	struct buf tail;		/* end of what was said lately, for the outbound scan */
-	uint32_t denials;		/* within the window, see deny.c */
 };
 
 struct conv {
@@ -48,8 +48,6 @@ struct conv {
 	struct channel *channels;
 	struct lane *lanes;
 	struct loop_timer pump;
-	bool pumping;
-	json_t *channel_docs;
 };
 
 struct ctenant *conv_tenant(struct conv *c, uint32_t no);
@@ -143,7 +141,6 @@ void wait_for(struct conv *c, struct ctenant *t, struct httpd_req *r, struct del
 
 /* ---- calls.c, channels ------------------------------------------------------------------ */
 
-int call_channel_put(struct conv *c, json_t *body, struct buf *out);
 int call_fail(struct buf *out, int status, const char *fmt, ...) CL_PRINTF(3, 4);
 #define BASE32_CODE 26		/* 130 bits */
 void hash_code(struct span code, uint8_t out[CVS_HASH]);

@@ -25,7 +25,7 @@ struct lane {
 	char channel[33], address[129];
 	struct delivery *first, *last;
 	size_t n;
-	bool busy;
+	bool busy, served;
 	int64_t not_before_us;
 };
 
@@ -162,7 +162,7 @@ static void answer_wait(struct wait *w, int code, const char *why)
 	CL_BUF struct buf b = { 0 };
 	struct httpd_req *r = w->r;
 	struct conv *c = w->c;
-	struct ctenant *t = w->t;
+	struct ctenant *t = conv_tenant(c, w->no);
 	int64_t id = w->message_id;
 	bool yes = w->answer_true;
 
@@ -178,7 +178,7 @@ static void answer_wait(struct wait *w, int code, const char *why)
 		answer_error(r, code, "%s", why);
 	else if (yes)
 		answer_true(r);
-	else if (message_json_by_id(c, t, id, &b))
+	else if (!t || message_json_by_id(c, t, id, &b))
 		answer_error(r, 500, "Internal Server Error");
 	else
 		answer_result(r, buf_span(&b));
@@ -198,7 +198,7 @@ void wait_for(struct conv *c, struct ctenant *t, struct httpd_req *r, struct del
 		answer_error(r, 500, "Internal Server Error");
 		return;
 	}
-	*w = (struct wait){ .c = c, .t = t, .r = r, .delivery = d, .message_id = message_id,
+	*w = (struct wait){ .c = c, .no = t->no, .r = r, .delivery = d, .message_id = message_id,
 			    .answer_true = answer_is_true };
 	r->ctx = w;
 	if (!d) {
@@ -346,6 +346,27 @@ static bool room(struct channel *ch, int64_t now, int64_t *wait_us)
 	return false;
 }
 
+/* lanes_turn - who was served stands at the end, so that nobody starves at the messenger's limit */
+static void lanes_turn(struct conv *c)
+{
+	struct lane *served = NULL, **end = &served, **at = &c->lanes;
+
+	while (*at) {
+		struct lane *l = *at;
+
+		if (!l->served) {
+			at = &l->next;
+			continue;
+		}
+		l->served = false;
+		*at = l->next;
+		l->next = NULL;
+		*end = l;
+		end = &l->next;
+	}
+	*at = served;
+}
+
 static void on_pump(struct loop_timer *timer)
 {
 	struct conv *c = timer->ctx;
@@ -364,12 +385,14 @@ static void on_pump(struct loop_timer *timer)
 			wait_us = l->not_before_us - now;
 		else if (room(ch, now, &wait_us)) {
 			l->not_before_us = now + ch->ops->address_gap_us;
+			l->served = true;
 			go(c, l, ch, lane_pop(l));
-			continue;
+			wait_us = l->first ? ch->ops->address_gap_us : INT64_MAX;
 		}
 		if (wait_us < next)
 			next = wait_us;
 	}
+	lanes_turn(c);
 	if (next != INT64_MAX && c->pump.heap_at == 0)
 		(void)loop_timer_set(c->h.loop, &c->pump, next, on_pump, c);	/* the next kick would set it */
 }
