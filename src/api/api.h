@@ -16,6 +16,7 @@
 #include "httpd/httpd.h"
 #include "loop/loop.h"
 #include "policy/config.h"
+#include "policy/seal.h"
 #include "record/record.h"
 #include "store/registry.h"
 #include "wire/tenant.h"
@@ -140,6 +141,8 @@ typedef void broker_fn(void *ctx, int status, json_t *answer);
 int broker_call(struct api *a, const char *method, json_t *body, broker_fn *fn, void *ctx);
 /* broker_forward - ask the broker and give its answer to @c as it is; takes @body */
 void broker_forward(struct call *c, const char *method, json_t *body);
+/* broker_error - an error of the broker as {"error":{"reason","fix"}}; new reference */
+json_t *broker_error(const json_t *answer);
 /* record_admin - what an operator did, into the ledger */
 void record_admin(struct api *a, const char *tenant, const char *act, const char *outcome,
 		  const char *target, const char *detail);
@@ -181,8 +184,9 @@ typedef int files_id_fn(void *ctx, const char *id);
 int files_tenants(files_id_fn *fn, void *ctx, struct cl_err *err);
 /* files_sealed - render the configuration of one tenant. @out_fd: a sealed memfd; digest: 64 hex */
 struct sealed_facts {
-	const char *agent, *id, *gateway, *api_token, *bot_token, *model_id, *timezone;
-	uint32_t no;
+	const char *agent;
+	const struct seal_value *values;
+	size_t nvalues;
 };
 int files_sealed(struct api *a, const struct sealed_facts *f, int *out_fd, char digest[65],
 		 struct cl_err *err);

@@ -254,7 +254,6 @@ int files_sealed(struct api *a, const struct sealed_facts *f, int *out_fd, char 
 	const json_t *agent = json_object_get(a->agents, f->agent);
 	const char *name = json_string_value(json_object_get(agent, "config_template"));
 	struct buf out;
-	char no[16];
 	int r;
 
 	if (!agent)
@@ -265,19 +264,13 @@ int files_sealed(struct api *a, const struct sealed_facts *f, int *out_fd, char 
 	digest[0] = '\0';
 	if (!name)
 		return 0;	/* an agent without a configuration of ours */
-	(void)snprintf(no, sizeof no, "%u", f->no);	/* fits */
-	const struct seal_value values[] = {
-		{ "gateway_token", f->gateway }, { "api_token", f->api_token }, { "bot_token", f->bot_token },
-		{ "model_id", f->model_id }, { "timezone", f->timezone }, { "owner_id", "1001" },
-		{ "tenant_id", f->id }, { "tenant_no", no },
-	};
 	r = agent_file(f->agent, name, &template, err);
 	if (r == 0)
-		r = agent_file(f->agent, json_string_value(json_object_get(agent, "safety")), &safety, err);
+		r = agent_file(f->agent, json_string_value(json_object_get(agent, "config_safety")), &safety, err);
 	if (r)
 		return cl_wrap(err, "agent '%s'", f->agent);
 	buf_init(&out, SEAL_MAX);
-	r = seal_render(buf_span(&template), buf_span(&safety), values, CL_ARRAY_LEN(values), &out, err);
+	r = seal_render(buf_span(&template), buf_span(&safety), f->values, f->nvalues, &out, err);
 	if (r == 0) {
 		sha256_hex(out.p, out.n, digest);
 		r = seal_fd(buf_span(&out), err);

@@ -221,6 +221,17 @@ int broker_call(struct api *a, const char *method, json_t *body, broker_fn *fn, 
 	return r;
 }
 
+/* one form for all errors: {"error":{"reason","fix"}} */
+json_t *broker_error(const json_t *answer)
+{
+	const char *reason = json_string_value(json_object_get(answer, "reason"));
+	const char *fix = json_string_value(json_object_get(answer, "fix"));
+
+	if (json_object_get(answer, "error"))
+		return json_deep_copy(answer);
+	return json_pack("{s:{s:s, s:s*}}", "error", "reason", reason ? reason : "the broker refused", "fix", fix);
+}
+
 static void forwarded(void *ctx, int status, json_t *answer)
 {
 	struct wait *w = ctx;
@@ -233,10 +244,10 @@ static void forwarded(void *ctx, int status, json_t *answer)
 
 	if (status == 0)
 		respond_error(r, 503, "try again in a moment", "the broker was restarted meanwhile");
-	else if (!answer)
-		respond(r, status, json_object());
+	else if (status >= 300)
+		respond(r, status, broker_error(answer));
 	else
-		respond(r, status, json_incref(answer));
+		respond(r, status, answer ? json_incref(answer) : json_object());
 }
 
 void broker_forward(struct call *c, const char *method, json_t *body)

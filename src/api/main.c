@@ -133,7 +133,7 @@ static int start(struct api *a, const struct arguments *g, struct cl_err *err)
 int main(int argc, char **argv)
 {
 	static struct api a;
-	struct arguments g;
+	struct arguments g = { 0 };
 	struct cl_err err = { 0 };
 	int r;
 

@@ -425,14 +425,18 @@ void on_chat(struct call *c)
 	uint64_t after = 0;
 	uint32_t limit = 200;
 	struct span s = query_get(c->req, "after");
+	json_t *body;
 
 	if ((s.n && num_parse_u64(s, INT64_MAX, &after)) ||
 	    ((s = query_get(c->req, "limit")).n && (num_parse_u32(s, 500, &limit) || limit == 0))) {
 		respond_error(c->req, 422, NULL, "after and limit must be numbers, limit at most 500");
 		return;
 	}
-	broker_forward(c, "chat.history", json_pack("{s:I, s:I, s:I}", "no", (json_int_t)c->t->no, "after",
-						    (json_int_t)after, "limit", (json_int_t)limit));
+	body = json_pack("{s:I, s:I}", "no", (json_int_t)c->t->no, "limit", (json_int_t)limit);
+	/* without it: the last ones */
+	if (query_get(c->req, "after").n)
+		(void)json_object_set_new(body, "after", json_integer((json_int_t)after));
+	broker_forward(c, "chat.history", body);
 }
 
 void on_chat_send(struct call *c)
@@ -463,8 +467,8 @@ static void invited(void *ctx, int status, json_t *answer)
 	struct httpd_req *r = wait_take(w);
 
 	if (status != 200 || !answer) {
-		if (answer)
-			respond(r, status, json_incref(answer));
+		if (status)
+			respond(r, status, broker_error(answer));
 		else
 			respond_error(r, 503, "try again in a moment", "the broker is not up");
 		return;

@@ -12,6 +12,7 @@
  */
 #include "api/api.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +101,7 @@ static int put_plan(struct push *p, struct tenant *t, const json_t *tokens, stru
 	struct api *a = p->a;
 	CL_BUF struct buf plan;
 	struct registry_tenant row = { 0 };
-	char config[65] = "", image[65];
+	char config[65] = "", image[65], no[16];
 	json_t *e = tenant_policy(a, t, err);
 	const char *agent_name, *image_name;
 	const json_t *agent;
@@ -112,27 +113,33 @@ static int put_plan(struct push *p, struct tenant *t, const json_t *tokens, stru
 	r = registry_tenant_by_no(a->reg, t->no, &row, err);
 	agent_name = json_string_value(json_object_get(e, "agent"));
 	agent = json_object_get(a->agents, agent_name);
+	(void)snprintf(no, sizeof no, "%u", t->no);	/* fits */
+	const struct seal_value values[] = {
+		{ "gateway_token", row.gateway },
+		{ "api_token", json_string_value(json_object_get(tokens, "api")) },
+		{ "bot_token", json_string_value(json_object_get(tokens, "bot")) },
+		{ "model_id", json_string_value(json_object_get(json_object_get(e, "model"), "id")) },
+		{ "timezone", json_string_value(json_object_get(e, "timezone")) },
+		{ "owner_id", "1001" }, { "tenant_id", t->id }, { "tenant_no", no },
+	};
+
 	if (r == 0 && !agent)
 		r = cl_fail(err, ENOENT, "no agent '%s' in share/cloister/agents", agent_name);
 	image_name = json_string_value(json_object_get(agent, "image"));
 	if (!image_name)
 		image_name = agent_name;
 	if (r == 0) {
-		const struct sealed_facts f = {
-			.agent = agent_name, .id = t->id, .no = t->no, .gateway = row.gateway,
-			.api_token = json_string_value(json_object_get(tokens, "api")),
-			.bot_token = json_string_value(json_object_get(tokens, "bot")),
-			.model_id = json_string_value(json_object_get(json_object_get(e, "model"), "id")),
-			.timezone = json_string_value(json_object_get(e, "timezone")) };
+		const struct sealed_facts f = { agent_name, values, CL_ARRAY_LEN(values) };
 
-		r = !f.api_token || !f.bot_token ? cl_fail(err, EIO, "the broker gave no tokens") :
+		r = !values[1].value || !values[2].value ? cl_fail(err, EIO, "the broker gave no tokens") :
 			files_sealed(a, &f, &p->fd, config, err);
 	}
 	if (r == 0)
 		r = files_image_digest(image_name, image, err);
 	if (r == 0) {
 		const struct plan_facts facts = { .id = t->id, .generation = p->generation, .image = image_name,
-						  .image_digest = image, .config_digest = config };
+						  .image_digest = image, .config_digest = config,
+						  .values = values, .nvalues = CL_ARRAY_LEN(values) };
 
 		r = policy_plan(e, agent, &facts, &plan, err);
 	}
@@ -148,11 +155,18 @@ static int put_plan(struct push *p, struct tenant *t, const json_t *tokens, stru
 	return r;
 }
 
+static const json_t *reason_of(const json_t *answer)
+{
+	const json_t *e = json_object_get(answer, "error");
+
+	return json_object_get(e ? e : answer, "reason");
+}
+
 static void on_tokens(void *ctx, int status, json_t *answer)
 {
 	struct push *p = ctx;
 	struct tenant *t = p->a->tenant[p->no];
-	const char *reason = json_string_value(json_object_get(json_object_get(answer, "error"), "reason"));
+	const char *reason = json_string_value(reason_of(answer));
 	struct cl_err err = { 0 };
 
 	if (!t)
@@ -218,7 +232,7 @@ void tenants_push_all(struct api *a)
 /* what of it failed is told to the log; the service goes on with the rest */
 static void on_said(void *ctx, int status, json_t *answer)
 {
-	const char *what = ctx, *reason = json_string_value(json_object_get(json_object_get(answer, "error"), "reason"));
+	const char *what = ctx, *reason = json_string_value(reason_of(answer));
 
 	if (status != 200 && status != 0)
 		cl_log(CL_ERROR, "broker-sync", "what=%s status=%d reason=%s", what, status,
@@ -240,6 +254,18 @@ static int say_secret(void *ctx, const struct registry_secret *s)
 	return 0;
 }
 
+/* an address written as numbers, or localhost: the operator means this very host, private or not */
+static bool literal_host(const char *url)
+{
+	const char *h = strstr(url, "://");
+
+	if (!h)
+		return false;
+	h += 3;
+	return *h == '[' || strncmp(h, "localhost", 9) == 0 || h[strspn(h, "0123456789.")] == ':' ||
+	       h[strspn(h, "0123456789.")] == '/' || h[strspn(h, "0123456789.")] == '\0';
+}
+
 /* what only the api needs is left out; an upstream that cloister.yaml or `model set` names is put in */
 static json_t *route_document(struct api *a, const char *name, const json_t *route)
 {
@@ -252,8 +278,11 @@ static json_t *route_document(struct api *a, const char *name, const json_t *rou
 	url = json_object_get(m, "base_url");
 	if (doc) {
 		(void)json_object_del(doc, "default_model");
-		if (url && strcmp(json_string_value(json_object_get(m, "route")), name) == 0)
+		if (url && strcmp(json_string_value(json_object_get(m, "route")), name) == 0) {
 			(void)json_object_set_new(doc, "upstream", json_deep_copy(url));
+			if (literal_host(json_string_value(url)))
+				(void)json_object_set_new(doc, "private", json_true());
+		}
 	}
 	json_decref(m);
 	json_decref(chosen);

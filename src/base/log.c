@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *program = "cloister";
@@ -15,6 +16,8 @@ void cl_log_init(const char *name)
 	const char *e = getenv("CLOISTER_LOG");
 
 	program = name;
+	/* glibc reads /etc/localtime before its first time: let that be now, not under seccomp */
+	tzset();
 	if (e && strcmp(e, "debug") == 0)
 		max_level = CL_DEBUG;
 	else if (e && strcmp(e, "warning") == 0)

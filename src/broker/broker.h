@@ -74,6 +74,10 @@ int tenant_rm(struct broker *b, uint32_t no, struct cl_err *err);
 /* tenant_listen - takes over @fd: accepted on once the tenant is known */
 int tenant_listen(struct broker *b, uint32_t no, struct span id, int fd);
 void tenant_gone(struct broker *b, uint32_t no);
+/* tenants_synced - the api has said all it knows: listeners that wait are served */
+void tenants_synced(struct broker *b);
+/* tenants_open - the api has sent everything: listen for those that wait */
+void tenants_open(struct broker *b);
 void tenants_free(struct broker *b);
 
 /* ---- links (links.c) ---------------------------------------------------------- */

@@ -38,9 +38,11 @@ static int look(struct cli *c, struct look *l, bool print)
 
 		if (id > l->last)
 			l->last = id;
-		if (!from || strcmp(from, "agent") != 0)
+		if (!from || strcmp(from, "agent") != 0 || json_is_true(json_object_get(m, "deleted")))
 			continue;
-		l->answers++;
+		/* a notice is Cloister's own word ("waking up"), not the answer */
+		if (!json_is_true(json_object_get(m, "notice")))
+			l->answers++;
 		if (print && l->list)
 			(void)json_array_append(l->list, (json_t *)(uintptr_t)m);
 		else if (print) {
@@ -57,17 +59,17 @@ static int look(struct cli *c, struct look *l, bool print)
 /* the end of the conversation, without showing it */
 static int to_end(struct cli *c, struct look *l)
 {
-	unsigned had;
-	int64_t last;
-	int r;
+	json_t *a = NULL;
+	const json_t *m;
+	size_t i;
+	int r = client_do(c, "GET", client_path("/v1/tenants/%s/chat?limit=1", c->arg[0]), NULL, &a);
 
-	do {
-		had = l->answers;
-		last = l->last;
-		r = look(c, l, false);
-	} while (r == EXIT_OK && (l->last != last || l->answers != had));
-	l->answers = 0;
-	return r;
+	if (r)
+		return r;
+	json_array_foreach(json_object_get(a, "messages"), i, m)
+		l->last = json_integer_value(json_object_get(m, "id"));
+	json_decref(a);
+	return EXIT_OK;
 }
 
 static int say(struct cli *c, struct span text)

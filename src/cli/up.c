@@ -484,7 +484,7 @@ int cmd_up(struct cli *c)
 
 	if (prepare(&u)) {
 		r = EXIT_FAILED;
-	} else if (up_machine(c, false)) {
+	} else if (up_machine()) {
 		r = EXIT_FAILED;
 	} else if (cli_opt(c, "check")) {
 		printf("cloister: the configuration and the machine are good\n");

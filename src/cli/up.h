@@ -10,7 +10,7 @@
 int up_layout(char *bin, char *share, char *images, size_t n);
 /* up_config - cloister.yaml; @write_default: make it when missing, demand that only root can change it */
 int up_config(struct cli *c, struct config *out, bool write_default);
-/* up_machine - does the kernel have what the walls need (I9)? @show: print each feature; 0, or -1 told */
-int up_machine(struct cli *c, bool show);
+/* up_machine - does the kernel have what the walls need (I9)? 0, or -1 told */
+int up_machine(void);
 
 #endif

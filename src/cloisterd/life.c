@@ -468,8 +468,11 @@ static void on_spawned(void *ctx, uint32_t type, const union wire_any *msg, int 
 	char why[REASON_MAX];
 
 	if (type == MSG_SPAWN_FAILED) {
-		(void)snprintf(why, sizeof why, "the sandbox could not be made: %.*s: %.*s",
-			       SPAN_FMT(msg->spawn_failed.step), SPAN_FMT(msg->spawn_failed.text));
+		unsigned code = msg->spawn_failed.code;
+
+		(void)snprintf(why, sizeof why, "the sandbox could not be made: %.*s: %.*s: %s",
+			       SPAN_FMT(msg->spawn_failed.step), SPAN_FMT(msg->spawn_failed.text),
+			       strerror(code < 4096 ? (int)code : EIO));
 		not_begun(t, why);
 		return;
 	}

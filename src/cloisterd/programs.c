@@ -116,6 +116,8 @@ static _Noreturn void child_exec(struct daemon *d, const struct desc *de, const 
 
 	if (oom >= 0)
 		(void)!write(oom, "0", 1);	/* ours is lower; raising it is always allowed */
+	/* whoever started us may be nice; the spawner could not undo it for its agents */
+	(void)setpriority(PRIO_PROCESS, 0, 0);
 	(void)setsid();	/* a terminal's Ctrl-C is for cloisterd, which ends them in order */
 	for (int s = 1; s < NSIG; s++)
 		(void)sigaction(s, &dfl, NULL);	/* KILL and STOP refuse: fine */

@@ -381,6 +381,9 @@ int main(int argc, char **argv)
 		ledger.status = 1;
 	if (ledger.status == 0)
 		finish();
+	for (size_t i = 0; i < ROLE_COUNT; i++)
+		chan_done(&ledger.links[i]);
 	journal_done(&ledger.journal);
+	loop_free(ledger.loop);
 	return ledger.status;
 }

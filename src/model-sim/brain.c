@@ -196,6 +196,30 @@ static bool failed(const struct turn *t)
 	return words_find(buf_span(&r), "error", &at) || words_find(buf_span(&r), "denied", &at);
 }
 
+/* Did the last tool say that there is no such file? */
+static bool nothing(const struct turn *t)
+{
+	CL_BUF struct buf r;
+	size_t at;
+
+	result_text(t, &r);
+	return words_find(buf_span(&r), "not_found", &at) || words_find(buf_span(&r), "ENOENT", &at);
+}
+
+/* "2 minutes": in the largest unit that fits evenly */
+static void add_delay(struct buf *out, int64_t s)
+{
+	static const struct { const char *name; int64_t s; } units[] = {
+		{ "day", 86400 }, { "hour", 3600 }, { "minute", 60 }, { "second", 1 },
+	};
+	size_t i = 0;
+
+	while (s % units[i].s)
+		i++;
+	(void)buf_printf(out, "%lld %s%s", (long long)(s / units[i].s), units[i].name,
+			 s == units[i].s ? "" : "s");
+}
+
 /* ---- intents: each returns false when the words are about something else --------- */
 
 static bool do_write(struct turn *t)
@@ -276,6 +300,10 @@ static bool do_recall(struct turn *t)
 
 	if (!words_any(t->said, cues, CL_ARRAY_LEN(cues)))
 		return false;
+	if (t->results && nothing(t)) {
+		(void)buf_add_str(&t->out->text, "I remember nothing yet. Tell me: remember that ...");
+		return true;
+	}
 	if (t->results) {
 		tell_result(t, "This is in my memory:");
 	} else {
@@ -328,7 +356,9 @@ static bool do_remind(struct turn *t)
 		return true;
 	}
 	if (t->results) {
-		(void)buf_printf(&t->out->text, "I will remind you in %lld seconds: ", (long long)in_s);
+		(void)buf_add_str(&t->out->text, "I will remind you in ");
+		add_delay(&t->out->text, in_s);
+		(void)buf_add_str(&t->out->text, ": ");
 		shown(&t->out->text, what);
 		return true;
 	}

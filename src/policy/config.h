@@ -57,10 +57,13 @@ json_t *policy_default_model(const struct config *c, const json_t *model);
  * @image_digest, @config_digest: 64 lower-case hex
  * Return: 0; -EINVAL what plan_check says; -E2BIG; -ENOMEM
  */
+struct seal_value;
 struct plan_facts {
 	const char *id;
 	uint64_t generation;
 	const char *image, *image_digest, *config_digest;
+	const struct seal_value *values;	/* what stands for @{name} in command and env */
+	size_t nvalues;
 };
 int policy_plan(const json_t *effective, const json_t *agent, const struct plan_facts *facts,
 		struct buf *out, struct cl_err *err);

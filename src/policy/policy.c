@@ -2,6 +2,7 @@
 /* From class and tenant to the effective policy, the broker's document and the plan. */
 #include "policy/config.h"
 #include "policy/near.h"
+#include "policy/seal.h"
 #include "sandbox/plan.h"
 
 #include <string.h>
@@ -159,38 +160,52 @@ static void limits_from(const json_t *l, struct plan_limits *out)
 	}
 }
 
-/* a NUL-ended string; @{timezone} stands for the tenant's */
-static int add_string(struct buf *b, const char *name, const char *value, const char *timezone)
+/* a NUL-ended string, its placeholders filled in */
+static int add_string(struct buf *b, const char *name, const char *value, const struct plan_facts *f,
+		      struct cl_err *err)
 {
 	if (name) {
 		(void)buf_add_str(b, name);	/* failure is sticky, seen below */
 		(void)buf_add_ch(b, '=');
 	}
-	(void)buf_add_str(b, strcmp(value, "@{timezone}") == 0 ? timezone : value);
-	return buf_add(b, "", 1);
+	int r = seal_text(span_str(value), f->values, f->nvalues, b, err);
+
+	if (r)
+		return r;
+	return buf_add(b, "", 1) ? cl_fail(err, E2BIG, "command or environment is too long") : 0;
+}
+
+/* an agent in less memory than it can live in would only die */
+static int enough(const json_t *agent, const struct plan_limits *l, struct cl_err *err)
+{
+	json_int_t min = json_integer_value(json_object_get(json_object_get(agent, "limits"), "memory_min_mb"));
+
+	if (min > 0 && (l->memory_bytes + l->swap_bytes) >> 20 < (uint64_t)min)
+		return cl_fail(err, EINVAL, "the agent needs %lld MiB of memory at least; its class gives %llu",
+			       (long long)min, (unsigned long long)(l->memory_bytes >> 20));
+	return 0;
 }
 
 int policy_plan(const json_t *e, const json_t *agent, const struct plan_facts *facts,
 		struct buf *out, struct cl_err *err)
 {
 	CL_BUF struct buf argv, env;
-	const char *timezone = json_string_value(json_object_get(e, "timezone"));
 	const char *config_path = json_string_value(json_object_get(agent, "config_path"));
 	json_t *vars = json_object_get(agent, "env");
 	const json_t *v;
 	struct plan p = { 0 };
 	size_t i;
+	int r = 0;
 
 	buf_init(&argv, PLAN_ARGV_MAX);
 	buf_init(&env, PLAN_ENV_MAX);
 	json_array_foreach(json_object_get(agent, "command"), i, v)
-		(void)add_string(&argv, NULL, json_string_value(v), timezone);
-	for (void *it = json_object_iter(vars); it; it = json_object_iter_next(vars, it))
-		(void)add_string(&env, json_object_iter_key(it),
-				 json_string_value(json_object_iter_value(it)), timezone);
-	if (argv.failed || env.failed)
-		return cl_fail(err, E2BIG, "agent '%s': command or environment is too long",
-			       json_string_value(json_object_get(agent, "name")));
+		r = r ? r : add_string(&argv, NULL, json_string_value(v), facts, err);
+	for (void *it = json_object_iter(vars); it && r == 0; it = json_object_iter_next(vars, it))
+		r = add_string(&env, json_object_iter_key(it), json_string_value(json_object_iter_value(it)), facts,
+			       err);
+	if (r)
+		return cl_wrap(err, "agent '%s'", json_string_value(json_object_get(agent, "name")));
 	p.argv = buf_span(&argv);
 	p.env = buf_span(&env);
 	p.image = span_str(facts->image);
@@ -200,6 +215,9 @@ int policy_plan(const json_t *e, const json_t *agent, const struct plan_facts *f
 	p.hostname = span_str(facts->id);
 	p.generation = facts->generation;
 	limits_from(json_object_get(e, "limits"), &p.limits);
+	r = enough(agent, &p.limits, err);
+	if (r)
+		return r;
 	v = json_object_get(agent, "port");
 	if (v) {
 		p.nports = 1;

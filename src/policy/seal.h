@@ -5,8 +5,14 @@
  * How this works: the template is JSON. In its strings (never in its keys)
  * @{name} stands for a value; a string that is exactly @{name:number} becomes
  * a number. Values are put in after the JSON was read, so that no value can
- * become markup. Then each leaf of the safety document is forced over what
- * is there, and read back.
+ * become markup. Then the safety document rules, whatever the template said:
+ *   set             [{path, value}]   these values stand there
+ *   contain         [{path, values}]  these stand in that list (added when not)
+ *   only            [{path, keys}]    that object has no other key: else refused
+ *   absent          [path]            nothing stands there: else refused
+ *   forbidden_keys  [key]             no object anywhere has it: else refused
+ * A path is a JSON pointer without escapes. What was written is read back and
+ * checked once more.
  */
 #ifndef CL_POLICY_SEAL_H
 #define CL_POLICY_SEAL_H
@@ -28,5 +34,9 @@ struct seal_value {
  */
 int seal_render(struct span template, struct span safety, const struct seal_value *values, size_t n,
 		struct buf *out, struct cl_err *err);
+
+/* seal_text - one text with its placeholders filled in; 0, -EINVAL, -E2BIG (as said by @out's bound) */
+int seal_text(struct span text, const struct seal_value *values, size_t n, struct buf *out,
+	      struct cl_err *err);
 
 #endif

@@ -118,9 +118,12 @@ const struct schema tenant_schema = SCHEMA(tenant_fields);
 static const char *const route_kinds[] = { "openai", "anthropic", "http", NULL };
 static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", NULL };
 
-static const struct schema_field inject_fields[] = {
-	{ .key = "header", .type = S_TEXT, .required = true, .min = 1, .max = 64 },
+static const struct schema_field inject_fields[] = {	/* header (and prefix), or query, or path, or basic */
+	{ .key = "header", .type = S_TEXT, .min = 1, .max = 64 },
 	{ .key = "prefix", .type = S_TEXT, .max = 64 },
+	{ .key = "query", .type = S_NAME },
+	{ .key = "path", .type = S_TEXT, .min = 1, .max = 64 },
+	{ .key = "basic", .type = S_TEXT, .max = 64 },
 };
 static const struct schema inject_schema = SCHEMA(inject_fields);
 
@@ -131,6 +134,20 @@ static const struct schema_field allow_fields[] = {
 static const struct schema allow_schema = SCHEMA(allow_fields);
 static const struct schema_field allow_item = { .key = "allow", .type = S_MAP, .sub = &allow_schema };
 static const struct schema_field header_item = { .key = "headers", .type = S_TEXT, .max = 512 };
+
+static const struct schema_field model_item = { .key = "models", .type = S_TEXT, .min = 1, .max = 200 };
+static const struct schema_field forward_item = { .key = "forward", .type = S_TEXT, .min = 1, .max = 47 };
+static const struct schema_field one_of_item = { .key = "one_of", .type = S_TEXT, .max = 400 };
+static const struct schema_field body_fields[] = {	/* at, and one of the others */
+	{ .key = "at", .type = S_TEXT, .required = true, .min = 1, .max = 200 },
+	{ .key = "equals", .type = S_TEXT, .max = 400 },
+	{ .key = "one_of", .type = S_LIST, .item = &one_of_item },
+	{ .key = "prefix", .type = S_TEXT, .max = 400 },
+	{ .key = "at_most", .type = S_NUMBER },
+	{ .key = "absent", .type = S_BOOL },
+};
+static const struct schema body_schema = SCHEMA(body_fields);
+static const struct schema_field body_item = { .key = "body", .type = S_MAP, .sub = &body_schema };
 
 static const struct schema_field route_fields[] = {
 	{ .key = "name", .type = S_NAME },
@@ -146,6 +163,12 @@ static const struct schema_field route_fields[] = {
 	{ .key = "body_max", .type = S_SIZE, .min = 1, .max = GIB },
 	{ .key = "test", .type = S_MAP, .sub = &allow_schema },
 	{ .key = "default_model", .type = S_TEXT, .min = 1, .max = 200 },
+	{ .key = "body", .type = S_LIST, .item = &body_item },
+	{ .key = "models", .type = S_LIST, .item = &model_item },
+	{ .key = "ca", .type = S_TEXT, .max = 65536 },
+	{ .key = "forward", .type = S_LIST, .max = 16, .item = &forward_item },
+	{ .key = "fetch", .type = S_BOOL },
+	{ .key = "calls_per_minute", .type = S_NUMBER, .min = 1, .max = 1000000 },
 };
 const struct schema route_schema = SCHEMA(route_fields);
 
@@ -154,19 +177,36 @@ const struct schema route_schema = SCHEMA(route_fields);
 static const struct schema_field command_item = { .key = "command", .type = S_TEXT, .min = 1, .max = 4096 };
 static const struct schema_field env_item = { .key = "env", .type = S_TEXT, .max = 4096 };
 
+/* what this agent was seen to need; a tenant's class must not be below the minimum */
+static const struct schema_field need_fields[] = {
+	{ .key = "memory_mb", .type = S_NUMBER, .min = 16, .max = 1u << 20 },
+	{ .key = "memory_min_mb", .type = S_NUMBER, .min = 16, .max = 1u << 20 },
+	{ .key = "pids", .type = S_NUMBER, .min = 8, .max = 32768 },
+	{ .key = "tmp_mb", .type = S_NUMBER, .min = 1, .max = 1u << 20 },
+	{ .key = "workspace_mb", .type = S_NUMBER, .min = 1, .max = 1u << 30 },
+	{ .key = "workspace_files", .type = S_NUMBER, .min = 64, .max = 1000000000 },
+};
+static const struct schema need_schema = SCHEMA(need_fields);
+
 static const struct schema_field agent_fields[] = {
 	{ .key = "name", .type = S_NAME, .required = true },
 	{ .key = "description", .type = S_TEXT, .max = 400 },
+	{ .key = "image", .type = S_NAME },
+	{ .key = "workdir", .type = S_PATH },
 	{ .key = "command", .type = S_LIST, .required = true, .item = &command_item },
 	{ .key = "env", .type = S_ENV, .item = &env_item },
 	{ .key = "config_template", .type = S_TEXT, .min = 1, .max = 200 },
 	{ .key = "config_path", .type = S_PATH },
-	{ .key = "safety", .type = S_TEXT, .min = 1, .max = 200 },
-	{ .key = "image", .type = S_NAME },
+	{ .key = "config_safety", .type = S_TEXT, .min = 1, .max = 200 },
+	{ .key = "state_dir", .type = S_PATH },
 	{ .key = "port", .type = S_NUMBER, .min = 1, .max = 65535 },
 	{ .key = "ready_path", .type = S_TEXT, .max = 200 },
 	{ .key = "live_path", .type = S_TEXT, .max = 200 },
 	{ .key = "ready", .type = S_TEXT, .max = 64 },
 	{ .key = "ready_timeout_s", .type = S_NUMBER, .min = 1, .max = 3600, .def = "120" },
+	{ .key = "stop_timeout_s", .type = S_NUMBER, .min = 1, .max = 600, .def = "10" },
+	{ .key = "version_command", .type = S_LIST, .item = &command_item },
+	{ .key = "schedule_command", .type = S_LIST, .item = &command_item },
+	{ .key = "limits", .type = S_MAP, .sub = &need_schema },
 };
 const struct schema agent_schema = SCHEMA(agent_fields);

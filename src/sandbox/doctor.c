@@ -179,7 +179,7 @@ static enum doctor_state check_swap(struct doctor_item *i)
 
 static enum doctor_state check_filesystems(struct doctor_item *i)
 {
-	static const char *const types[] = { "tmpfs", "proc", "devpts" };
+	static const char *const types[] = { "tmpfs", "proc", "devpts", "overlay" };
 
 	if (geteuid() != 0) {
 		SAY(i, "needs root to look");
@@ -193,7 +193,7 @@ static enum doctor_state check_filesystems(struct doctor_item *i)
 			return DOCTOR_MISSING;
 		}
 	}
-	SAY(i, "tmpfs proc devpts");
+	SAY(i, "tmpfs proc devpts overlay");
 	return DOCTOR_FOUND;
 }
 
@@ -266,8 +266,8 @@ static const struct {
 	{ "freeze-and-kill", 3, check_freeze, "a sandbox can be frozen and ended as a whole, at once",
 	  "mount cgroup v2 (for v1: at /sys/fs/cgroup/unified beside the others)" },
 	{ "swap-accounting", 3, check_swap, "swap counts against a sandbox's limit", "boot with swapaccount=1" },
-	{ "file-systems", 2, check_filesystems, "a sandbox's /tmp, /proc and terminals",
-	  "load or build in tmpfs, proc, devpts" },
+	{ "file-systems", 2, check_filesystems, "a sandbox's /tmp, /proc, terminals, and inodes of its own over the shared image",
+	  "load or build in tmpfs, proc, devpts, overlay: modprobe overlay" },
 	{ "memfd-exec", 1, check_memfd, "pid 1 of a sandbox runs from sealed memory",
 	  "sysctl -w vm.memfd_noexec=1" },
 	{ "io-uring-off", 1, check_io_uring, "a second stop behind seccomp",

@@ -3,6 +3,7 @@
 #include "sandbox/engine.h"
 
 #include "sandbox/initproto.h"
+#include "sandbox/netns.h"
 #include "sandbox/step.h"
 #include "sandbox/sys.h"
 #include "sandbox/userns.h"
@@ -126,13 +127,16 @@ int engine_init(struct engine *e, const char *init_path, struct cl_err *err)
 {
 	int r;
 
-	*e = (struct engine){ .proc_fd = -1, .init_fd = -1 };
+	*e = (struct engine){ .proc_fd = -1, .init_fd = -1, .host_net_fd = -1 };
 	e->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (e->proc_fd < 0)
 		return cl_fail(err, errno, "engine: /proc");
 	r = note_host(e, err);
 	if (r)
 		return r;
+	e->host_net_fd = openat(e->proc_fd, "self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (e->host_net_fd < 0)
+		return cl_fail(err, errno, "engine: own network namespace");
 	r = filter_build(&e->filter);
 	if (r)
 		return cl_fail(err, -r, "engine: seccomp filter");
@@ -142,15 +146,36 @@ int engine_init(struct engine *e, const char *init_path, struct cl_err *err)
 	return zygote(err);
 }
 
+void engine_done(struct engine *e)
+{
+	while (e->nnets)
+		netns_done(&e->nets[--e->nnets]);
+	e->proc_fd = cl_close(e->proc_fd);
+	e->init_fd = cl_close(e->init_fd);
+	e->host_net_fd = cl_close(e->host_net_fd);
+}
+
+int engine_prepare(struct engine *e, unsigned want, struct cl_err *err)
+{
+	int r = 0;
+
+	while (r == 0 && e->nnets < want && e->nnets < ENGINE_NETS_MAX) {
+		r = netns_make(e->proc_fd, e->host_net_fd, &e->nets[e->nnets], err);
+		if (r == 0)
+			e->nnets++;
+	}
+	return r;
+}
+
 /* ---- each sandbox -------------------------------------------------------------- */
 
 /* Owned by the parent while a sandbox is being made; all closed at the end. */
 struct making {
 	int userns_fd;
 	int control[2], log[2], report[2];	/* [0] ours, [1] the child's; log: [0] read */
-	int listener_fd, pidfd;
-	pid_t pid;
-	uint64_t cookie;
+	struct engine_net net;
+	int pidfd;
+	pid_t pid, helper;
 };
 
 static int fail_step(struct engine_failure *f, const char *step, struct cl_err *err, int code,
@@ -168,13 +193,14 @@ static void making_done(struct making *m)
 		m->log[i] = cl_close(m->log[i]);
 		m->report[i] = cl_close(m->report[i]);
 	}
-	m->listener_fd = cl_close(m->listener_fd);
+	netns_done(&m->net);
 	if (m->pid > 0) {
 		/* failed: pid 1 dies and with it whatever it had started */
 		(void)syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
 		(void)waitpid(m->pid, NULL, 0);	/* our own child, killed: nothing else to learn */
 	}
 	m->pidfd = cl_close(m->pidfd);
+	userns_reap(&m->helper);
 }
 
 static int make_pipes(struct making *m)
@@ -192,8 +218,7 @@ static int make_pipes(struct making *m)
 static int start_child(struct making *m, struct step_ctx *c, unsigned fail_at)
 {
 	struct clone_args a = {
-		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
-			 CLONE_PIDFD,
+		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)&m->pidfd,
 		.exit_signal = SIGCHLD,
 	};
@@ -217,52 +242,33 @@ static int start_child(struct making *m, struct step_ctx *c, unsigned fail_at)
 	return 0;
 }
 
-/* One report of the child: 1 got one, 0 end of file (exec happened, or it died), -errno. */
-static int read_report(struct making *m, struct step_report *rep)
-{
-	union {
-		char b[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl;
-	struct iovec iov = { rep, sizeof *rep };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.b,
-			     .msg_controllen = sizeof ctl.b };
-	struct pollfd p = { .fd = m->report[0], .events = POLLIN };
-	int r = poll(&p, 1, SPAWN_TIMEOUT_MS);
-
-	if (r <= 0)
-		return r == 0 ? -ETIMEDOUT : -errno;
-	ssize_t k = recvmsg(m->report[0], &mh, MSG_CMSG_CLOEXEC);
-
-	if (k < 0)
-		return -errno;
-	for (struct cmsghdr *cm = CMSG_FIRSTHDR(&mh); cm; cm = CMSG_NXTHDR(&mh, cm))
-		if (cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS &&
-		    m->listener_fd < 0)
-			memcpy(&m->listener_fd, CMSG_DATA(cm), sizeof(int));
-	if (k == 0)
-		return 0;
-	return k == (ssize_t)sizeof *rep ? 1 : -EBADMSG;
-}
-
+/*
+ * The child says "about to exec" (step 0) and its end of the socket closes at
+ * exec; or it says which step failed; or it died (killed from outside) and says nothing.
+ */
 static int wait_child(struct making *m, struct engine_failure *f, struct cl_err *err)
 {
-	for (int i = 0; i < 3; i++) {
-		struct step_report rep = { 0 };
-		int r = read_report(m, &rep);
+	struct pollfd p = { .fd = m->report[0], .events = POLLIN };
+	bool ready = false;
 
-		if (r < 0)
-			return fail_step(f, "report", err, -r, "no report of the new process");
-		if (r == 0)
-			break;
+	for (;;) {
+		struct step_report rep = { 0 };
+		int r = poll(&p, 1, SPAWN_TIMEOUT_MS);
+
+		if (r <= 0)
+			return fail_step(f, "report", err, r == 0 ? ETIMEDOUT : errno,
+					 "no report of the new process");
+		ssize_t k = recv(m->report[0], &rep, sizeof rep, 0);
+
+		if (k == 0 && ready)
+			return 0;
+		if (k != (ssize_t)sizeof rep)
+			return fail_step(f, "report", err, EPIPE, "the new process ended without a word");
 		if (rep.step)
 			return fail_step(f, engine_step_name(rep.step), err, rep.error,
 					 engine_step_name(rep.step));
-		m->cookie = rep.cookie;
+		ready = true;
 	}
-	if (m->listener_fd < 0)
-		return fail_step(f, "report", err, EPIPE, "the new process ended without a word");
-	return 0;
 }
 
 /* Field 22 of /proc/PID/stat; the name in field 2 may hold blanks and brackets. */
@@ -296,7 +302,7 @@ static int send_setup(const struct engine *e, struct making *m, const struct ste
 		struct selftest_setup s;
 	} x = {
 		.m = { .magic = INIT_MAGIC, .type = INIT_SETUP, .len = sizeof x.s },
-		.s = { .listener_cookie = m->cookie, .nofile = c->plan->limits.nofile,
+		.s = { .listener_cookie = m->net.cookie, .nofile = c->plan->limits.nofile,
 		       .host_root_dev = e->host_root_dev, .host_root_ino = e->host_root_ino,
 		       .pids = c->plan->limits.pids, .tmp_bytes = c->plan->limits.tmp_bytes,
 		       .uid_outside = c->uid, .die_with_parent = c->plan->flags & PLAN_THROWAWAY },
@@ -313,19 +319,27 @@ static int send_setup(const struct engine *e, struct making *m, const struct ste
 }
 
 /* Everything up to and including the running pid 1. */
-static int make(const struct engine *e, struct making *m, struct step_ctx *c, unsigned fail_at,
+static int make(struct engine *e, struct making *m, struct step_ctx *c, unsigned fail_at,
 		struct engine_result *out, struct engine_failure *f, struct cl_err *err)
 {
 	int r;
 
-	m->userns_fd = userns_make(e->proc_fd, c->uid, c->uid, SANDBOX_UID, err);
+	m->userns_fd = userns_make(e->proc_fd, c->uid, c->uid, SANDBOX_UID, &m->helper, err);
 	if (m->userns_fd < 0) {
 		(void)snprintf(f->step, sizeof f->step, "user-namespace");
 		return m->userns_fd;
 	}
+	r = engine_prepare(e, 1, err);
+	if (r) {
+		(void)snprintf(f->step, sizeof f->step, "network-namespace");
+		return r;
+	}
+	m->net = e->nets[--e->nnets];
 	r = make_pipes(m);
 	if (r)
 		return fail_step(f, "channels", err, -r, "channels");
+	c->net_fd = m->net.ns_fd;
+	c->listener_fd = m->net.listener_fd;
 	c->userns_fd = m->userns_fd;
 	c->control_fd = m->control[1];
 	c->control_peer_fd = m->control[0];
@@ -345,13 +359,13 @@ static int make(const struct engine *e, struct making *m, struct step_ctx *c, un
 	return r ? fail_step(f, "setup", err, -r, "setup of cloister-init") : 0;
 }
 
-int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct plan *p, const int *fds,
+int engine_spawn(struct engine *e, uint32_t no, uid_t uid, const struct plan *p, const int *fds,
 		 size_t nfds, unsigned fail_at, struct engine_result *out,
 		 struct engine_failure *fail, struct cl_err *err)
 {
 	/* one thread: static keeps 4 KiB of pointers off the stack */
 	static char *argv[PLAN_STRINGS_MAX + 2], *envp[PLAN_STRINGS_MAX + 1];
-	struct making m = { -1, { -1, -1 }, { -1, -1 }, { -1, -1 }, -1, -1, 0, 0 };
+	struct making m = { -1, { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1, 0 }, -1, 0, 0 };
 	struct engine_result res = { 0 };
 	size_t ncgroups;
 	int r = plan_check(p, err);
@@ -373,7 +387,7 @@ int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct pl
 		.workspace_fd = fds[SPAWN_FD_WORKSPACE],
 		.config_fd = p->config_path.n ? fds[SPAWN_FD_CONFIG] : -1,
 		.cgroup_fds = fds + (nfds - ncgroups), .ncgroups = ncgroups, .argv = argv,
-		.envp = envp, .tmp_fd = -1, .listener_fd = -1,
+		.envp = envp, .tmp_fd = -1,
 	};
 
 	r = make(e, &m, &c, fail_at, &res, fail, err);
@@ -382,7 +396,7 @@ int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct pl
 		m.pid = 0;	/* alive and handed over: making_done() must not end it */
 		res.fds[SPAWNED_FD_PID] = cl_take_fd(&m.pidfd);
 		res.fds[SPAWNED_FD_CONTROL] = cl_take_fd(&m.control[0]);
-		res.fds[SPAWNED_FD_LISTENER] = cl_take_fd(&m.listener_fd);
+		res.fds[SPAWNED_FD_LISTENER] = cl_take_fd(&m.net.listener_fd);
 		res.fds[SPAWNED_FD_LOG] = cl_take_fd(&m.log[0]);
 		*out = res;
 		fail->step[0] = '\0';

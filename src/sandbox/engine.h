@@ -5,10 +5,10 @@
  * How this works: the process that calls engine_init() moves into a mount
  * namespace of its own that holds two empty directories and nothing of the
  * host ("zygote"): copying it for each sandbox is cheap and there is nothing in it
- * to leak. For each sandbox engine_spawn() makes a user namespace with one
- * mapped uid, then clones a child into new mount, pid, network, ipc and
- * uts namespaces that belong to the *initial* user namespace, and the child
- * runs the const table of steps (steps.c). The tenant's user namespace is
+ * to leak. For each sandbox engine_spawn() takes a network namespace that it
+ * made ahead, makes a user namespace with one mapped uid, then clones a child
+ * into new mount, pid, ipc and uts namespaces; all of them belong to the
+ * *initial* user namespace. The child runs the const table of steps (steps.c). The tenant's user namespace is
  * entered last: nothing inside has any power over a namespace of its own.
  * Fail closed: the first step that fails ends the child; the parent learns
  * which, and leaves nothing behind.
@@ -21,12 +21,23 @@
 #include "sandbox/selftest.h"
 #include "sandbox/spawn.h"
 
+/* A network namespace with lo up and the broker's listener in it, not yet anybody's. */
+struct engine_net {
+	int ns_fd, listener_fd;
+	uint64_t cookie;	/* SO_COOKIE of the listener */
+};
+#define ENGINE_NETS_MAX 16
+
 struct engine {
 	int proc_fd;		/* the host's /proc */
 	int init_fd;		/* cloister-init in a sealed memfd, execute only */
 	uint64_t host_ns[SNS_COUNT];
 	uint64_t host_root_dev, host_root_ino;
 	struct filter filter;
+	int host_net_fd;
+	/* made ahead, as they are what takes longest; each is used once */
+	struct engine_net nets[ENGINE_NETS_MAX];
+	unsigned nnets;
 };
 
 struct engine_result {
@@ -47,6 +58,10 @@ struct engine_failure {
  */
 int engine_init(struct engine *e, const char *init_path, struct cl_err *err);
 
+/* engine_prepare - have @want network namespaces ready (at most ENGINE_NETS_MAX); when idle */
+int engine_prepare(struct engine *e, unsigned want, struct cl_err *err);
+void engine_done(struct engine *e);
+
 /*
  * engine_spawn - one sandbox; blocks until its pid 1 is cloister-init (1 to 2 ms), at most 10 s
  * @no: tenant number, @uid: its host uid and gid, at least ENGINE_UID_MIN
@@ -55,7 +70,7 @@ int engine_init(struct engine *e, const char *init_path, struct cl_err *err);
  * Return: 0; else -errno, @fail names the step, nothing is left.
  */
 #define ENGINE_UID_MIN 65536u
-int engine_spawn(const struct engine *e, uint32_t no, uid_t uid, const struct plan *p, const int *fds,
+int engine_spawn(struct engine *e, uint32_t no, uid_t uid, const struct plan *p, const int *fds,
 		 size_t nfds, unsigned fail_at, struct engine_result *out,
 		 struct engine_failure *fail, struct cl_err *err);
 

@@ -22,28 +22,25 @@ struct step_ctx {
 	int config_fd;			/* -1: none */
 	const int *cgroup_fds;
 	size_t ncgroups;
-	int userns_fd;
+	int userns_fd, net_fd, listener_fd;
 	int control_fd, control_peer_fd, log_read_fd, log_write_fd;
 	int report_fd;
 	char *const *argv, *const *envp;	/* of the agent; init passes them on */
 	/* made on the way */
 	int tmp_fd;			/* the sandbox's one tmpfs, as an attached tree */
-	int listener_fd;
-	uint64_t listener_cookie;
 };
 
 typedef int step_fn(struct step_ctx *c);
 
 step_fn step_cgroup, step_namespaces, step_host_name, step_network, step_rootfs, step_tmpfs,
-	step_proc, step_devpts, step_workspace, step_config, step_pivot, step_rlimits, step_session,
+	step_inodes, step_tmp, step_proc, step_devpts, step_workspace, step_config, step_pivot, step_rlimits, step_session,
 	step_ids, step_capabilities, step_keyring, step_no_new_privs, step_landlock, step_descriptors,
 	step_seccomp, step_exec;
 
-/* What the child says over the report socket; the listener rides along as SCM_RIGHTS. */
+/* What the child says over the report socket when a step fails; it is silent when all is well. */
 struct step_report {
-	uint32_t step;		/* 1-based; 0: the listener */
+	uint32_t step;		/* 1-based */
 	int32_t error;		/* positive errno */
-	uint64_t cookie;	/* SO_COOKIE of the listener */
 };
 
 /* Descriptors of the child just before exec, beyond INIT_FD_END. */

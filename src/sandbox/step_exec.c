@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -56,6 +57,10 @@ int step_seccomp(struct step_ctx *c)
 
 int step_exec(struct step_ctx *c)
 {
+	const struct step_report ready = { 0 };
+
+	if (send(c->report_fd, &ready, sizeof ready, MSG_NOSIGNAL) != (ssize_t)sizeof ready)
+		return -EPIPE;
 	(void)syscall(SYS_execveat, CHILD_FD_INIT, "", c->argv, c->envp, AT_EMPTY_PATH);
 	return -errno;		/* only reached when it failed */
 }

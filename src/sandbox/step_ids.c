@@ -64,12 +64,18 @@ int step_ids(struct step_ctx *c)
 {
 	uid_t r, e, s;
 	gid_t gr, ge, gs;
+	int rc;
 
 	/* groups first: the user namespace denies setgroups for good */
 	if (setgroups(0, NULL) < 0)
 		return -errno;
 	if (setns(c->userns_fd, CLONE_NEWUSER) < 0)
 		return -errno;
+	/* with the capabilities that entering gives, for the last time: no user
+	 * namespace can be made inside this one, whatever seccomp says */
+	rc = step_text(c->engine->proc_fd, "sys/user/max_user_namespaces", "0\n");
+	if (rc)
+		return rc;
 	if (setresgid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID) < 0 ||
 	    setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID) < 0)
 		return -errno;

@@ -25,6 +25,35 @@ int step_rootfs(struct step_ctx *c)
 	return r;
 }
 
+/*
+ * The image is shared by all tenants, and so would be its inodes: a lock or a
+ * watch on one of its files would be seen by every other tenant (a covert
+ * channel, and a nuisance). An overlay without an upper layer gives each
+ * sandbox inodes of its own; data and page cache stay shared. The kernel wants two layers:
+ * the second is our own empty directory. From here on rootfs_fd is the overlay.
+ */
+int step_inodes(struct step_ctx *c)
+{
+	CL_CLOSE int fs = sys_fsopen("overlay");
+	CL_CLOSE int at = -1, mnt = -1;
+	int r = fs < 0 ? fs : sys_fsconfig_str(fs, "lowerdir", ZYGOTE_ROOT ":" ZYGOTE_TMP "/nothing");
+
+	if (r == 0)
+		r = sys_fsconfig_create(fs);
+	if (r)
+		return r;
+	mnt = sys_fsmount(fs, RO_ROOT);
+	/* over the image, which the overlay has taken a private copy of */
+	at = open(ZYGOTE_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (mnt < 0 || at < 0)
+		return mnt < 0 ? mnt : -errno;
+	r = sys_move_mount(mnt, at);
+	if (r)
+		return r;
+	c->rootfs_fd = cl_take_fd(&mnt);
+	return 0;
+}
+
 int step_workspace(struct step_ctx *c)
 {
 	CL_CLOSE int at = sys_place(c->rootfs_fd, "workspace", O_DIRECTORY);

@@ -142,14 +142,17 @@ int step_tmpfs(struct step_ctx *c)
 	r = sys_move_mount(c->tmp_fd, at);
 	if (r == 0)
 		r = make_parts(c, c->tmp_fd);
+	(void)umask(022);
 	/* masks are clones of this mount and inherit what it says: read-only */
-	if (r == 0)
-		r = sys_mount_attr(c->tmp_fd, RO_ATTR, 0);
-	if (r == 0)
-		r = put(c, "tmp", c->rootfs_fd, "tmp", RW_ATTR);
+	return r ? r : sys_mount_attr(c->tmp_fd, RO_ATTR, 0);
+}
+
+int step_tmp(struct step_ctx *c)
+{
+	int r = put(c, "tmp", c->rootfs_fd, "tmp", RW_ATTR);
+
 	if (r == 0)
 		r = put(c, "dev", c->rootfs_fd, "dev", RO_ATTR & ~(uint64_t)MOUNT_ATTR_NODEV);
-	(void)umask(022);
 	if (r)
 		return r;
 

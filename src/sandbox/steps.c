@@ -18,13 +18,15 @@ static const struct step {
 	/* After cgroup: the cgroup namespace takes our group as its root. */
 	{ "namespaces", step_namespaces },
 	{ "host-name", step_host_name },
-	/* Needs CAP_NET_ADMIN over the network namespace: before ids. */
+	/* Needs CAP_SYS_ADMIN over the network namespace: before ids. */
 	{ "network", step_network },
 	/* Mounts need CAP_SYS_ADMIN over the mount namespace: before ids. The
 	 * root first, as all others stand on places in it; all before pivot,
 	 * while the zygote's own tmpfs can still be reached. */
 	{ "rootfs", step_rootfs },
 	{ "tmpfs", step_tmpfs },
+	{ "inodes", step_inodes },
+	{ "tmp", step_tmp },
 	{ "proc", step_proc },
 	{ "devpts", step_devpts },
 	{ "workspace", step_workspace },

@@ -1,29 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A short-lived helper stands in the new namespace: it alone can write the
- * namespace's own sysctl, and it alone gives the maps a process to belong to.
- * The parent, with power over the initial namespace, writes the maps and
- * keeps the namespace by a descriptor.
+ * A helper gives the new namespace a process that the maps can be written
+ * to; it does nothing and is killed at once. The parent, with power over the
+ * initial namespace, writes the maps and keeps the namespace by a descriptor.
  */
 #include "sandbox/userns.h"
 
 #include "sandbox/step.h"
 #include "sandbox/sys.h"
 
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
-static _Noreturn void helper(int proc_fd, int say_fd)
+/* Shares our memory: it may touch nothing, not even errno. */
+static int helper(void *arg)
 {
-	int r = step_text(proc_fd, "sys/user/max_user_namespaces", "0\n");
-
-	if (write(say_fd, &r, sizeof r) != (ssize_t)sizeof r)
-		_exit(1);
-	for (;;)
-		(void)pause();	/* until killed: the parent is writing the maps */
+	(void)arg;
+	while (pause() <= 0)
+		;	/* until killed */
+	return 0;
 }
 
 static int map(int proc_fd, pid_t pid, unsigned inside, uid_t uid, gid_t gid)
@@ -47,34 +44,26 @@ static int map(int proc_fd, pid_t pid, unsigned inside, uid_t uid, gid_t gid)
 	return sys_ret(openat(proc_fd, path, O_RDONLY | O_CLOEXEC));
 }
 
-int userns_make(int proc_fd, uid_t uid, gid_t gid, unsigned inside, struct cl_err *err)
+void userns_reap(pid_t *pid)
 {
-	int say[2], pidfd = -1, said = 0, fd;
-	struct clone_args a = { .flags = CLONE_NEWUSER | CLONE_PIDFD, .exit_signal = SIGCHLD,
-				.pidfd = (uint64_t)(uintptr_t)&pidfd };
-	ssize_t k;
-	long pid;
+	if (*pid > 0)
+		(void)waitpid(*pid, NULL, 0);	/* our own child, killed: nothing to learn */
+	*pid = 0;
+}
 
-	if (pipe2(say, O_CLOEXEC) < 0)
-		return cl_fail(err, errno, "user namespace: pipe");
-	pid = syscall(SYS_clone3, &a, sizeof a);
-	if (pid == 0)
-		helper(proc_fd, say[1]);
-	fd = pid < 0 ? -errno : 0;
-	(void)cl_close(say[1]);
-	if (pid < 0) {
-		(void)cl_close(say[0]);
-		return cl_fail(err, -fd, "user namespace: clone");
-	}
-	k = read(say[0], &said, sizeof said);	/* end of file when the helper dies */
-	(void)cl_close(say[0]);
-	fd = k != (ssize_t)sizeof said ? -EPIPE : said;
-	if (fd == 0)
-		fd = map(proc_fd, (pid_t)pid, inside, uid, gid);
-	(void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);	/* it may be gone already */
-	(void)waitpid((pid_t)pid, NULL, 0);	/* our own child: cannot fail but by being reaped */
-	(void)cl_close(pidfd);
-	if (fd < 0)
-		return cl_fail(err, -fd, "user namespace: %s", said ? "limit" : "map");
-	return fd;
+int userns_make(int proc_fd, uid_t uid, gid_t gid, unsigned inside, pid_t *out_helper,
+		struct cl_err *err)
+{
+	/* one helper at a time, and a small one: it calls pause() and nothing else */
+	static char stack[16384] __attribute__((aligned(16)));
+	pid_t pid = clone(helper, stack + sizeof stack, CLONE_VM | CLONE_NEWUSER | SIGCHLD, NULL);
+	int fd;
+
+	*out_helper = 0;
+	if (pid < 0)
+		return cl_fail(err, errno, "user namespace: clone");
+	fd = map(proc_fd, pid, inside, uid, gid);
+	(void)kill(pid, SIGKILL);	/* not reaped yet: the number is still its own */
+	*out_helper = pid;
+	return fd < 0 ? cl_fail(err, -fd, "user namespace: map") : fd;
 }

@@ -27,6 +27,8 @@
 static struct engine engine;
 static struct loop *loop;
 static uint32_t uid_base = 700000;
+static uint32_t ahead = 2;		/* network namespaces kept ready */
+static struct loop_timer ahead_timer;
 
 /* What making a sandbox takes; all else is dropped at the start. */
 static const unsigned kept_caps[] = {
@@ -38,9 +40,11 @@ static const unsigned kept_caps[] = {
 static int narrow(struct cl_err *err)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct d[2] = { { 0, 0, 0 }, { 0, 0, 0 } };
+	struct __user_cap_data_struct d[2] = { { 0, 0, 0 }, { 0, 0, 0 } }, have[2];
 	struct rlimit none = { 0, 0 };
 
+	if (syscall(SYS_capget, &h, have) < 0)
+		return cl_fail(err, errno, "spawner: capget");
 	for (size_t i = 0; i < CL_ARRAY_LEN(kept_caps); i++)
 		d[kept_caps[i] / 32].permitted |= 1u << (kept_caps[i] % 32);
 	for (unsigned cap = 0; cap < 64; cap++) {
@@ -49,14 +53,25 @@ static int narrow(struct cl_err *err)
 		if (prctl(PR_CAPBSET_DROP, (unsigned long)cap, 0, 0, 0) < 0 && errno != EINVAL)
 			return cl_fail(err, errno, "spawner: bounding set");
 	}
+	/* a container may lack some, SYS_RESOURCE above all: the step that misses it says so */
 	for (int i = 0; i < 2; i++)
-		d[i].effective = d[i].permitted;
+		d[i].effective = d[i].permitted &= have[i].permitted;
 	if (syscall(SYS_capset, &h, d) < 0)
 		return cl_fail(err, errno, "spawner: capabilities");
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return cl_fail(err, errno, "spawner: RLIMIT_CORE");
 	(void)umask(077);	/* cannot fail */
 	return 0;
+}
+
+/* Some time after the last request: what the next ones would have to wait for. */
+static void on_idle(struct loop_timer *t)
+{
+	struct cl_err err = { 0 };
+
+	(void)t;
+	if (engine_prepare(&engine, ahead, &err) < 0)	/* the next request tries again and says so */
+		cl_log(CL_WARNING, "prepare-failed", "error=%s", cl_kvs(cl_err_str(&err)));
 }
 
 /* SPAWN from cloisterd: a malformed one is an attack and ends the channel. */
@@ -71,6 +86,8 @@ static int on_spawn(struct chan *c, uint32_t seq, const union wire_any *msg, int
 
 	if (r || m->no == 0 || m->no > PLAN_NO_MAX)
 		return -EBADMSG;
+	if (loop_timer_set(loop, &ahead_timer, 100000, on_idle, NULL) < 0)
+		return -ENOMEM;
 	r = engine_spawn(&engine, m->no, uid_base + m->no, &p, fds, nfds, 0, &res, &fail, &err);
 	if (r) {
 		struct msg_spawn_failed f = { .no = m->no, .code = (uint32_t)-r,
@@ -153,7 +170,10 @@ static int setup(int argc, char **argv, struct cl_err *err)
 			i++;	/* for every program; this one stays root, narrowed */
 		else if (option(argv[i], "--init", &v))
 			init = v.p;
-		else if (!option(argv[i], "--uid-base", &v) ||
+		else if (option(argv[i], "--ahead", &v)) {
+			if (num_parse_u32(v, ENGINE_NETS_MAX, &ahead) < 0)
+				return cl_fail(err, EINVAL, "spawner: argument '%s'", argv[i]);
+		} else if (!option(argv[i], "--uid-base", &v) ||
 			 num_parse_u32(v, UINT32_MAX - PLAN_NO_MAX - 1, &uid_base) < 0 ||
 			 uid_base < ENGINE_UID_MIN)
 			return cl_fail(err, EINVAL, "spawner: argument '%s'", argv[i]);
@@ -189,5 +209,6 @@ int main(int argc, char **argv)
 		cl_log(CL_ERROR, "start-failed", "error=\"channel\"");
 		return 1;
 	}
+	on_idle(&ahead_timer);
 	return loop_run(loop) < 0;
 }

@@ -24,8 +24,8 @@ async function shared() {
 		try {
 			stack = await Stack.start({ say });
 		} catch (e) {
-			broken = new Error("the stack did not start: " + e.message);
-			throw broken;
+			broken = new Error("the stack did not start (see above)");
+			throw new Error("the stack did not start: " + e.message);
 		}
 	return stack;
 }

@@ -17,7 +17,7 @@ export function freePort() {
 	});
 }
 
-/* until - ask @fn again until it says something; an exception of it is kept for the message */
+/* until - ask @fn again until it says something; an exception of it is kept for the message, unless it is `final` */
 export async function until(what, ms, fn, every = 100) {
 	const end = Date.now() + ms;
 	let why = "";
@@ -30,6 +30,8 @@ export async function until(what, ms, fn, every = 100) {
 				return got;
 			why = "";
 		} catch (e) {
+			if (e.final)
+				throw e;
 			why = ": " + e.message;
 		}
 		if (Date.now() > end)

@@ -59,9 +59,11 @@ int main(int argc, char **argv)
 		}
 	if (strcmp(what, "fork") == 0) {
 		for (int i = 0; i < 4096; i++)
-			if (fork() == 0)
+			if (fork() == 0) {
+				(void)close_range(0, ~0u, 0);	/* the output is not theirs */
 				for (;;)
 					(void)pause();
+			}
 		return 0;
 	}
 	(void)dprintf(1, "agent started\n");

@@ -119,7 +119,7 @@ static int retry_after_s(const json_t *doc)
 /* refused - what a failed getMe or getUpdates means, in words for the operator */
 static void refused(struct telegram *tg, int status, bool reached, struct span body)
 {
-	char text[400], words[160];
+	char text[600], words[160];
 	json_t *doc = status ? json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	int wait_s = 0;
 

@@ -326,37 +326,22 @@ static void refused(struct conv *c, struct ctenant *t, struct httpd_req *r, cons
 		      "leave it out, or use chat 1001: this conversation has one chat, your owner's", m->name);
 }
 
-static void dispatch(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p)
+static void do_refused(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p)
 {
-	switch (p->method->what) {
-	case DO_GET_UPDATES:
-		do_get_updates(c, t, r, p);
-		break;
-	case DO_SEND_TEXT:
-	case DO_SEND_MEDIA:
-	case DO_SEND_GROUP:
-	case DO_SEND_LOCATION:
-	case DO_COPY:
-		do_send(c, t, r, p);
-		break;
-	case DO_EDIT_TEXT:
-	case DO_EDIT_CAPTION:
-	case DO_EDIT_MARKUP:
-	case DO_REACT:
-		do_edit(c, t, r, p);
-		break;
-	case DO_DELETE:
-	case DO_DELETE_MANY:
-		do_delete(c, t, r, p);
-		break;
-	case DO_REFUSED:
-		answer_denied(c, t, r, 403, "conversation.method", "this conversation has no such ability",
-			      "an operator cannot switch it on: it reaches beyond your owner's chat", p->method->name);
-		break;
-	default:
-		do_small(c, t, r, p);
-	}
+	answer_denied(c, t, r, 403, "conversation.method", "this conversation has no such ability",
+		      "an operator cannot switch it on: it reaches beyond your owner's chat", p->method->name);
 }
+
+typedef void do_fn(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p);
+
+/* What each kind of method does; what is not here is small.c's. */
+static do_fn *const handlers[DO_COUNT] = {
+	[DO_REFUSED] = do_refused, [DO_GET_UPDATES] = do_get_updates,
+	[DO_SEND_TEXT] = do_send, [DO_SEND_MEDIA] = do_send, [DO_SEND_GROUP] = do_send,
+	[DO_SEND_LOCATION] = do_send, [DO_COPY] = do_send,
+	[DO_EDIT_TEXT] = do_edit, [DO_EDIT_CAPTION] = do_edit, [DO_EDIT_MARKUP] = do_edit, [DO_REACT] = do_edit,
+	[DO_DELETE] = do_delete, [DO_DELETE_MANY] = do_delete,
+};
 
 void conv_request(struct conv *c, struct httpd_req *r, uint32_t no)
 {
@@ -388,7 +373,7 @@ void conv_request(struct conv *c, struct httpd_req *r, uint32_t no)
 		refused(c, t, r, m, &why);
 		return;
 	}
-	dispatch(c, t, r, &p);
+	(handlers[m->what] ? handlers[m->what] : do_small)(c, t, r, &p);
 	params_done(&p);
 }
 
@@ -404,6 +389,8 @@ void conv_gone(struct conv *c, struct httpd_req *r)
 		poll_drop(c, w->t);
 		return;
 	}
+	if (w->media)
+		return;
 	if (w->delivery)
 		w->delivery->wait = NULL;
 	loop_timer_del(&w->timer);

@@ -23,7 +23,8 @@ struct wait {
 	int64_t offset, message_id;
 	int limit;
 	json_t *allowed;		/* owned; NULL = all */
-	bool answer_true;		/* edits of others' shape, deletes: result true, no message */
+	bool answer_true;		/* deletes, reactions: result true, no message */
+	bool media;			/* owned by a fetch that goes on (media.c) */
 };
 
 struct ctenant {
@@ -47,6 +48,7 @@ struct conv {
 	struct ctenant *slots[TENANT_SLOTS];
 	struct channel *channels;
 	struct lane *lanes;
+	struct fetching *fetches;	/* of media.c */
 	struct loop_timer pump;
 };
 

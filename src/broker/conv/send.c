@@ -319,19 +319,16 @@ static void copy(struct conv *c, struct ctenant *t, struct httpd_req *r, struct 
 
 void do_send(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p)
 {
-	switch (p->method->what) {
-	case DO_SEND_TEXT:
+	enum method_do what = p->method->what;
+
+	if (what == DO_SEND_TEXT)
 		send_text(c, t, r, p);
-		break;
-	case DO_SEND_LOCATION:
+	else if (what == DO_SEND_LOCATION)
 		send_location(c, t, r, p);
-		break;
-	case DO_COPY:
+	else if (what == DO_COPY)
 		copy(c, t, r, p);
-		break;
-	default:
+	else
 		send_media(c, t, r, p);
-	}
 }
 
 void outgoing_finish(struct conv *c, struct ctenant *t, struct httpd_req *r, struct outgoing *o,

@@ -16,11 +16,10 @@ static int db_fail(struct budget_store *s, struct cl_err *err, const char *what)
 	return cl_fail(err, EIO, "budget.db: %s: %s", what, sqlite3_errmsg(s->db));
 }
 
-int budget_open(struct budget_store **out, int dirfd, const char *path, struct cl_err *err)
+int budget_open(struct budget_store **out, const char *path, struct cl_err *err)
 {
 	struct budget_store *s = calloc(1, sizeof *s);
 
-	(void)dirfd;	/* the state directory is the working directory of the broker */
 	if (!s)
 		return cl_fail(err, ENOMEM, "budget");
 	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW,

@@ -26,7 +26,8 @@ struct budget {
 	bool told80, told100;		/* of the tokens of this day */
 };
 
-int budget_open(struct budget_store **out, int dirfd, const char *path, struct cl_err *err);
+/* @path below the working directory, which is the state directory */
+int budget_open(struct budget_store **out, const char *path, struct cl_err *err);
 void budget_close(struct budget_store *s);
 /* budget_load - what was used in the current windows */
 int budget_load(struct budget_store *s, struct budget *b, uint32_t no, struct cl_err *err);

@@ -90,6 +90,7 @@ enum addr_class addr_class(const union addr *a)
 {
 	static const uint8_t zero[16], mapped[12] = { [10] = 0xff, [11] = 0xff };
 	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
+	static const uint8_t ec2[4] = { 0xfd, 0x00, 0x0e, 0xc2 };
 	const uint8_t *p = a->v6.sin6_addr.s6_addr;
 
 	if (a->sa.sa_family == AF_INET)
@@ -100,6 +101,8 @@ enum addr_class addr_class(const union addr *a)
 		return class_v4(be32(p + 12));
 	if (memcmp(p, zero, 15) == 0)
 		return p[15] == 1 ? ADDR_PRIVATE : ADDR_FORBIDDEN;
+	if (memcmp(p, ec2, 4) == 0)
+		return ADDR_FORBIDDEN;	/* a cloud's metadata service inside of unique local */
 	if ((p[0] & 0xfe) == 0xfc)
 		return ADDR_PRIVATE;
 	/* what is left of global unicast (2000::/3), but not 2001::/23 (Teredo …), documentation, 6to4 */
