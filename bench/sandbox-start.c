@@ -3,6 +3,8 @@
  * sandbox-start - how long a sandbox takes, by the engine that the spawner runs.
  *   sandbox-start ROUNDS IMAGE INIT COMMAND   a line a round: start pid1 teardown, in us
  *   sandbox-start --stamp                     what COMMAND is: says when its first instruction ran
+ *   sandbox-start --peer ROUNDS COMMAND...    the same of a command that makes a sandbox and runs COMMAND
+ *                                             --stamp in it: start, start again, teardown
  *   sandbox-start --steps ROUNDS IMAGE INIT   the median time until each step, in us
  * With SANDBOX_START_AHEAD set the network namespace is made before the clock runs.
  * start: from the request (trees cloned, control group made and limited) to the
@@ -14,6 +16,7 @@
 #include "sandbox/initproto.h"
 
 #include <poll.h>
+#include <spawn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +140,37 @@ static void one_round(struct bench *b, struct trees t, bool ahead)
 	       (long long)((t1 - t0) / 1000 + t.took_us), (long long)((now_ns() - t3) / 1000));
 }
 
+/* COMMAND makes the sandbox: from its spawn to the stamp, from the stamp to its end. */
+static void peer_round(char **cmd)
+{
+	int p[2];
+	char text[64];
+	size_t at = 0;
+	ssize_t k;
+	int64_t t0, t2;
+	pid_t pid;
+	posix_spawn_file_actions_t fa;
+	int w = 0;
+
+	if (pipe(p) < 0 || posix_spawn_file_actions_init(&fa) || posix_spawn_file_actions_adddup2(&fa, p[1], 1) ||
+	    posix_spawn_file_actions_addclose(&fa, p[0]) || posix_spawn_file_actions_addclose(&fa, p[1]))
+		die("pipe", NULL);
+	t0 = now_ns();
+	if (posix_spawnp(&pid, cmd[0], &fa, NULL, cmd, environ) != 0)
+		die(cmd[0], NULL);
+	(void)close(p[1]);	/* the child has its own */
+	while (at < sizeof text - 1 && (k = read(p[0], text + at, sizeof text - 1 - at)) > 0)
+		at += (size_t)k;
+	text[at] = '\0';
+	(void)close(p[0]);	/* read only */
+	if (waitpid(pid, &w, 0) != pid || !WIFEXITED(w) || WEXITSTATUS(w) != 0 || at == 0)
+		die(cmd[0], NULL);
+	(void)posix_spawn_file_actions_destroy(&fa);
+	t2 = strtoll(text, NULL, 10);
+	printf("%lld %lld %lld\n", (long long)((t2 - t0) / 1000), (long long)((t2 - t0) / 1000),
+	       (long long)((now_ns() - t2) / 1000));
+}
+
 static int by_size(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -186,6 +220,11 @@ int main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--stamp") == 0) {
 		printf("%lld\n", (long long)now_ns());
 		return fflush(stdout) != 0;
+	}
+	if (argc > 3 && strcmp(argv[1], "--peer") == 0) {
+		for (long i = strtol(argv[2], NULL, 10); i > 0; i--)
+			peer_round(argv + 3);
+		return 0;
 	}
 	if (argc != 5)
 		return 2;

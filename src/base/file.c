@@ -149,18 +149,32 @@ int cl_set_cloexec(int fd, bool on)
 
 int cl_mkdir_path(int dirfd, const char *path, mode_t mode)
 {
-	char part[512];
-	size_t n = strlen(path);
+	CL_CLOSE int at = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
+	struct span rest = span_str(path), part;
+	char name[256];
 
-	if (n == 0 || n >= sizeof part || path[0] == '/')
+	if (at < 0)
+		return -errno;
+	if (rest.n == 0)
 		return -EINVAL;
-	for (size_t i = 1; i <= n; i++) {
-		if (path[i] != '/' && path[i] != '\0')
-			continue;
-		memcpy(part, path, i);
-		part[i] = '\0';
-		if (mkdirat(dirfd, part, mode) < 0 && errno != EEXIST)
+	/* by component, by descriptor: a link put in the middle is refused */
+	for (bool last = false; !last;) {
+		last = !span_cut(&rest, '/', &part);
+		if (last)
+			part = rest;
+		if (part.n == 0 || span_eq_str(part, ".") || span_eq_str(part, ".."))
+			return -EINVAL;
+		if (span_copy(part, name, sizeof name))
+			return -ENAMETOOLONG;
+		if (mkdirat(at, name, mode) < 0 && errno != EEXIST)
 			return -errno;
+
+		int fd = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd < 0)
+			return -errno;
+		(void)cl_close(at);
+		at = fd;
 	}
 	return 0;
 }

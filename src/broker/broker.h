@@ -76,8 +76,6 @@ int tenant_listen(struct broker *b, uint32_t no, struct span id, int fd);
 void tenant_gone(struct broker *b, uint32_t no);
 /* tenants_synced - the api has said all it knows: listeners that wait are served */
 void tenants_synced(struct broker *b);
-/* tenants_open - the api has sent everything: listen for those that wait */
-void tenants_open(struct broker *b);
 void tenants_free(struct broker *b);
 
 /* ---- links (links.c) ---------------------------------------------------------- */
@@ -127,6 +125,7 @@ struct denial {
 	const char *route, *method;
 	struct span path;
 	int retry_after_s;	/* 0: not said */
+	bool failure;		/* the upstream's fault: answered and kept for `why`, but no refusal */
 };
 /* deny_note - record, EVENT, remembered for `why`; @out_id at least 40 bytes */
 void deny_note(struct broker *b, struct broker_tenant *t, const struct denial *d, char *out_id,

@@ -45,12 +45,24 @@ static void host_record(void *ctx, const struct record *r)
 	(void)broker_record(ctx, r);	/* a full queue is counted and shows in stats */
 }
 
+/* honest mistakes of a client are low; an attempt to reach beyond the one chat is not */
+static const char *severity_of(const char *rule)
+{
+	static const char *const high[] = { "conversation.recipient", "conversation.field", "conversation.token",
+		"conversation.leak", "conversation.media_url", "conversation.webhook" };
+
+	for (size_t i = 0; i < CL_ARRAY_LEN(high); i++)
+		if (strcmp(rule, high[i]) == 0)
+			return "high";
+	return "low";
+}
+
 static void host_denied(void *ctx, uint32_t no, const char *rule, const char *reason, const char *fix,
 			const char *method, int status, char *out_id, size_t out_size)
 {
 	struct broker *b = ctx;
 	struct denial d = { .status = status, .rule = rule, .reason = reason, .fix = fix,
-			    .severity = "high", .route = "telegram", .method = "POST",
+			    .severity = severity_of(rule), .route = "telegram", .method = "POST",
 			    .path = span_str(method) };
 
 	deny_note(b, tenant_find(b, no), &d, out_id, out_size);

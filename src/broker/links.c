@@ -107,11 +107,35 @@ static int on_state(struct chan *c, uint32_t seq, const union wire_any *msg, int
 	return 0;
 }
 
+/* limits hit and the like: the api tells people; here is nothing to do */
+static int on_event(struct chan *c, uint32_t seq, const union wire_any *msg, int *fds, size_t nfds)
+{
+	(void)c;
+	(void)seq;
+	(void)msg;
+	(void)fds;
+	return nfds ? -EBADMSG : 0;
+}
+
+/* TENANT_READY and TENANT_WAKE are sent without waiting; a refusal is worth a line */
+static int on_reply(struct chan *c, uint32_t seq, const union wire_any *msg, int *fds, size_t nfds)
+{
+	(void)c;
+	(void)seq;
+	(void)fds;
+	if (msg->reply.code)
+		cl_log(CL_WARNING, "cloisterd-refused", "code=%u text=%s", msg->reply.code,
+		       cl_kv(msg->reply.text));
+	return nfds ? -EBADMSG : 0;
+}
+
 static const struct chan_rule cloisterd_rules[] = {
 	{ MSG_LINK, CHAN_ANY, 16, on_link },
 	{ MSG_TENANT_LISTEN, CHAN_ANY, 0, on_listen },
 	{ MSG_TENANT_GONE, CHAN_ANY, 0, on_gone },
 	{ MSG_TENANT_STATE, CHAN_ANY, 0, on_state },
+	{ MSG_TENANT_EVENT, CHAN_ANY, 0, on_event },
+	{ MSG_REPLY, CHAN_ANY, 0, on_reply },
 };
 
 static void cloisterd_closed(struct chan *c)

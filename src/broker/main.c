@@ -198,13 +198,13 @@ static int start(struct broker *b, struct up_tls *tls, struct cl_err *err)
 	if (r == 0)
 		r = up_new(&b->up, b->loop, tls, err);
 	if (r == 0)
-		r = links_init(b, PROGRAM_CONTROL_FD, err);
-	if (r == 0)
 		r = routes_new(&b->routes, b, err);
 	if (r == 0)
 		r = host_init(b, err);
 	if (r == 0)
 		r = httpd_new(&b->httpd, b->loop, &http_ops, &http_limits, err);
+	if (r == 0)	/* last: it says READY */
+		r = links_init(b, PROGRAM_CONTROL_FD, err);
 	return r;
 }
 
@@ -226,12 +226,13 @@ int main(int argc, char **argv)
 	static struct broker b;
 	struct options o = { 0 };
 	struct up_tls *tls = NULL;
-	struct msg_ready ready = { 0 };
 	struct cl_err err = { 0 };
 	int r;
 
 	cl_log_init("broker");
 	b.state_fd = PROGRAM_STATE_FD;
+	b.api.fd = b.ledger.fd = -1;
+	record_client_init(&b.records);
 	if (read_options(argc, argv, &o)) {
 		cl_log(CL_ERROR, "usage", "text=\"cloister-broker --uid N --gid N [--ca-file=FILE]; "
 					  "started by cloisterd\"");
@@ -249,8 +250,7 @@ int main(int argc, char **argv)
 		cl_log(CL_ERROR, "start", "error=%s", cl_kvs(cl_err_str(&err)));
 		return 1;
 	}
-	if (chan_send(&b.cloisterd, MSG_READY, 0, &ready, NULL, 0) == 0)
-		r = loop_run(b.loop);
+	r = loop_run(b.loop);
 	cl_log(CL_INFO, "stop", "result=%d", r);
 	end(&b);
 	return r ? 1 : 0;

@@ -64,12 +64,6 @@ static void hush(struct broker_tenant *t)
 	}
 }
 
-void tenants_open(struct broker *b)
-{
-	for (struct broker_tenant *t = b->tenants; t; t = t->next)
-		open_up(b, t);
-}
-
 int tenant_put(struct broker *b, uint32_t no, struct span id, uint32_t generation, const json_t *policy,
 	       struct cl_err *err)
 {
@@ -111,11 +105,11 @@ int tenant_rm(struct broker *b, uint32_t no, struct cl_err *err)
 	struct broker_tenant *t = tenant_find(b, no);
 	int r = conv_tenant_rm(b->conv, no, err);
 
-	/* its numbers go as well; a second removal finds nothing and says so */
+	/* its numbers go as well */
 	route_tenant_erase(b, no);
 	if (t)
 		forget(b, t);
-	return r;
+	return r == -ENOENT ? 0 : r;	/* never spoke: nothing was kept */
 }
 
 int tenant_listen(struct broker *b, uint32_t no, struct span id, int fd)

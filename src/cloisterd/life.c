@@ -66,6 +66,12 @@ static void again(struct tenant *t, const char *why)
 	t->bad_starts = came_up ? 0 : t->bad_starts + 1;
 	if (ran_us > STEADY_US)
 		t->crashes = 0;
+	if (t->bad_starts >= BAD_STARTS && keep_recover(t, keep)) {
+		t->bad_starts = t->crashes = 0;
+		t->restarts++;
+		tenant_state(t, TENANT_STARTING, "with the last state that worked: %s", keep);
+		return;
+	}
 	if (t->bad_starts >= BAD_STARTS) {
 		tenant_state(t, TENANT_FAILED, "it did not come up %d times in a row: %s",
 			     BAD_STARTS, keep);
@@ -130,13 +136,17 @@ static void count_events(struct tenant *t)
 		if (t->phase == PH_UP)
 			tenant_end(t, 0, AFTER_CRASH);
 	}
-	if (st.pids_hits > t->seen_pids) {
+	/* the rlimit that stands before the group refuses without a count: being full is the same */
+	bool full = st.pids >= t->sealed.plan.limits.pids;
+
+	if (st.pids_hits > t->seen_pids || (full && !t->pids_full)) {
 		tenant_event(t, "pids",
 			     "The agent wanted more than its %llu processes and threads; some could not be started.",
 			     (unsigned long long)t->sealed.plan.limits.pids);
 		tell_limit(t, "pids", t->sealed.plan.limits.pids, "refused");
 		t->seen_pids = st.pids_hits;
 	}
+	t->pids_full = full;
 }
 
 static void on_watch(struct loop_timer *timer)
@@ -154,7 +164,7 @@ static void all_gone(struct daemon *d)
 {
 	for (unsigned i = 1; i <= TENANTS_MAX; i++)
 		if (d->tenant[i] && (d->tenant[i]->phase != PH_NONE || d->tenant[i]->job.pid ||
-				     d->tenant[i]->sweep_pid))
+				     d->tenant[i]->sweep_pid || d->tenant[i]->keep_pid))
 			return;
 	daemon_tenants_gone(d);
 }
@@ -368,6 +378,7 @@ void tenant_running(struct tenant *t)
 	loop_timer_del(&t->timer);
 	t->running_us = cl_mono_us();
 	t->bad_starts = 0;
+	keep_works(t);
 	tenant_state(t, TENANT_RUNNING, "%s", "");
 	runtime_write(t);
 }
@@ -546,6 +557,7 @@ static int make_cgroup(struct tenant *t, struct cl_err *err)
 		return r;
 	t->has_cgroup = true;
 	t->seen_oom = t->seen_pids = 0;
+	t->pids_full = false;
 	return 0;
 }
 
@@ -582,13 +594,11 @@ static int ask_spawner(struct tenant *t, struct chan *spawner, struct cl_err *er
 	return r ? cl_fail(err, -r, "the spawner cannot be asked") : 0;
 }
 
-static void begin(struct tenant *t)
+void tenant_go_on(struct tenant *t)
 {
 	struct chan *spawner = links_chan(t->d, PROGRAM_SPAWNER);
 	struct cl_err err = { 0 };
 
-	t->running_us = 0;
-	t->exited_known = false;
 	if (t->d->stopping || t->phase != PH_NONE)
 		return;
 	if (!spawner) {
@@ -606,11 +616,23 @@ static void begin(struct tenant *t)
 	}
 }
 
+static void begin(struct tenant *t)
+{
+	t->running_us = 0;
+	t->exited_known = false;
+	if (t->d->stopping || t->phase != PH_NONE || t->keep_pid)
+		return;
+	if (has_conversation(t) && keep_begin(t))
+		tenant_state(t, TENANT_STARTING, "%s", "");
+	else
+		tenant_go_on(t);
+}
+
 void tenants_spawner_up(struct daemon *d)
 {
 	for (unsigned i = 1; i <= TENANTS_MAX; i++)
 		if (d->tenant[i] && d->tenant[i]->spawn_waits)
-			begin(d->tenant[i]);
+			tenant_go_on(d->tenant[i]);
 }
 
 int tenant_start(struct tenant *t, struct cl_err *err)
@@ -632,6 +654,8 @@ int tenant_start(struct tenant *t, struct cl_err *err)
 	}
 	loop_timer_del(&t->timer);
 	t->bad_starts = t->crashes = 0;
+	t->recovered = false;
+	t->keep_go = true;	/* a copy that is being made goes on to the start */
 	begin(t);
 	return 0;
 }

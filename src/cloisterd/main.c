@@ -13,6 +13,7 @@
 #include "cloisterd/narrow.h"
 #include "cloisterd/tell.h"
 #include "cloisterd/tenant.h"
+#include "sandbox/doctor.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -164,12 +165,29 @@ static int open_cgroups(struct daemon *d, struct cl_err *err)
 	return cgroup_host_open(&d->cgroups, base, err);
 }
 
+/* A host on which a wall cannot stand starts nothing (I9). */
+static int host_can(struct cl_err *err)
+{
+	struct doctor_item items[DOCTOR_MAX];
+	size_t n = doctor_run(items);
+
+	for (size_t i = 0; i < n; i++)
+		if (items[i].state == DOCTOR_WEAK)
+			cl_log(CL_WARNING, "host", "feature=%s found=%s means=%s", items[i].name,
+			       cl_kvs(items[i].found), cl_kvs(items[i].means));
+	for (size_t i = 0; i < n; i++)
+		if (items[i].state == DOCTOR_MISSING)
+			return cl_fail(err, ENOSYS, "this host lacks %s (%s): %s", items[i].name,
+				       items[i].found, items[i].fix ? items[i].fix : items[i].means);
+	return 0;
+}
+
 static int set_up(struct daemon *d, struct cl_err *err)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE, 0 };
 	int r;
 
-	if ((r = narrow_self(err)) || (r = dirs_open(d, err)))
+	if ((r = host_can(err)) || (r = narrow_self(err)) || (r = dirs_open(d, err)))
 		return r;
 	programs_end_leftovers(d, LEFTOVER_MS);
 	if ((r = dirs_listen(d, err)) || (r = open_cgroups(d, err)) ||

@@ -499,7 +499,7 @@ void programs_stop(struct daemon *d)
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		if (!d->program[i].pid)
 			loop_timer_del(&d->program[i].timer);	/* no more restarts */
-	
+
 	stop_on(d);
 }
 

@@ -271,7 +271,7 @@ int on_tenant_stop(struct chan *c, uint32_t seq, const union wire_any *msg, int 
 		return chan_reply(c, seq, EBUSY, "%s: a reset, snapshot or removal is at work", t->id);
 	if (t->phase == PH_NONE) {
 		loop_timer_del(&t->timer);	/* a start that was to come */
-		t->spawn_waits = false;
+		t->spawn_waits = t->keep_go = false;
 		if (t->state != TENANT_CREATED && t->state != TENANT_STOPPED)
 			tenant_state(t, TENANT_STOPPED, "%s", "");
 		return chan_reply(c, seq, 0, "stopped");
@@ -391,9 +391,11 @@ void tenants_stop_all(struct daemon *d)
 			(void)kill(t->job.pid, SIGKILL);	/* our unreaped children */
 		if (t->sweep_pid)
 			(void)kill(t->sweep_pid, SIGKILL);
+		if (t->keep_pid)
+			(void)kill(t->keep_pid, SIGKILL);
 		if (t->phase != PH_NONE)
 			tenant_end(t, STOP_GRACE_MS, AFTER_STOP);
-		left = left || t->phase != PH_NONE || t->job.pid || t->sweep_pid;
+		left = left || t->phase != PH_NONE || t->job.pid || t->sweep_pid || t->keep_pid;
 	}
 	if (!left)
 		daemon_tenants_gone(d);
@@ -415,6 +417,10 @@ bool tenants_exited(struct daemon *d, pid_t pid, int status)
 			continue;
 		if (t->job.pid == pid) {
 			job_exited(t, status);
+			return true;
+		}
+		if (t->keep_pid == pid) {
+			keep_exited(t, status);
 			return true;
 		}
 		if (t->sweep_pid == pid) {

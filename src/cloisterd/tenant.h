@@ -74,6 +74,7 @@ struct job {
 	char name[65];		/* of the snapshot */
 	bool start_again;	/* it ran before */
 	bool thaw;		/* it was frozen for the copy */
+	bool state;		/* of the agent's state, not the workspace */
 	pid_t pid;		/* of the helper at work, 0 none */
 };
 
@@ -108,11 +109,19 @@ struct tenant {
 	struct loop_timer timer;	/* back-off, patience, grace, cgroup removal */
 	struct loop_timer watch;	/* limits and their events */
 	uint64_t seen_oom, seen_pids;	/* events already told */
+	bool pids_full;			/* told, and still so */
 	struct waiter waiters[WAITERS_MAX];	/* of a stop */
 	struct exec_slot exec[INIT_EXECS_MAX];
 	uint32_t next_exec;
 
 	struct job job;
+	/* keep.c: the state with which it last came up */
+	pid_t keep_pid;		/* the helper that copies, 0 none */
+	bool keep_back;		/* it copies the kept state back */
+	bool keep_go;		/* then the start goes on */
+	bool kept_new;		/* a copy of what it is being started with is there */
+	bool recovered;		/* the kept one was tried since it last ran */
+
 	pid_t sweep_pid;	/* the helper that empties the trash, 0 none */
 	struct loop_timer sweep_timer;
 };
@@ -170,6 +179,19 @@ void tenant_breach(struct tenant *t, const char *what);
 void tenant_answer_waiters(struct tenant *t, int code, const char *text);
 void tenants_spawner_up(struct daemon *d);
 void tenants_listen_again(struct daemon *d);	/* for a new broker */
+
+/* ---- keep.c: the last state that worked ---- */
+
+/*
+ * keep_begin - before a start: copy the agent's state, at rest, aside
+ * Return: true: a child is at work, tenant_go_on() comes later; false: nothing to do.
+ */
+bool keep_begin(struct tenant *t);
+void keep_works(struct tenant *t);	/* it came up with that state */
+/* keep_recover - it does not come up: put the kept state back. As keep_begin(). */
+bool keep_recover(struct tenant *t, const char *why);
+void keep_exited(struct tenant *t, int status);
+void tenant_go_on(struct tenant *t);	/* life.c: the start goes on */
 
 /* ---- control.c: the channel to init ---- */
 

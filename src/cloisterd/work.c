@@ -23,19 +23,14 @@
 
 enum { OP_CREATE, OP_LIST, OP_RM, OP_RESTORE };
 
-/* a tenant's directories, opened for one piece of work */
-struct places {
-	int top, snapshots, trash;
-};
-
-static void places_done(struct places *p)
+void places_done(struct places *p)
 {
 	p->top = cl_close(p->top);
 	p->snapshots = cl_close(p->snapshots);
 	p->trash = cl_close(p->trash);
 }
 
-static int places_open(struct tenant *t, struct places *p, struct cl_err *err)
+int places_open(struct tenant *t, struct places *p, struct cl_err *err)
 {
 	uid_t uid = tenant_uid(t);
 
@@ -52,14 +47,14 @@ static int places_open(struct tenant *t, struct places *p, struct cl_err *err)
 /* ---- helpers: children with the tenant's uid ------------------------------------- */
 
 /* an errno as an exit status and back: 0 is 0, above 200 becomes EIO */
-static int status_errno(int status)
+int status_errno(int status)
 {
 	if (!WIFEXITED(status))
 		return EINTR;
 	return WEXITSTATUS(status) > 200 ? EIO : WEXITSTATUS(status);
 }
 
-static pid_t copy_start(struct tenant *t, int from, int to)
+pid_t copy_start(struct tenant *t, int from, int to, uint64_t max_bytes)
 {
 	pid_t pid = fork();
 
@@ -68,9 +63,8 @@ static pid_t copy_start(struct tenant *t, int from, int to)
 	int keep[2] = { from, to };
 
 	narrow_helper(tenant_uid(t), keep, 2);
-	int r = tree_copy(keep[0], keep[1], t->sealed.bytes ? t->sealed.plan.limits.workspace_bytes :
-			  UINT64_MAX, t->sealed.bytes ? t->sealed.plan.limits.workspace_inodes :
-			  UINT64_MAX);
+	int r = tree_copy(keep[0], keep[1], max_bytes, t->sealed.bytes ?
+			  t->sealed.plan.limits.workspace_inodes : UINT64_MAX);
 
 	_exit(r < 0 ? (-r <= 200 ? -r : EIO) : 0);
 }
@@ -106,7 +100,7 @@ void sweep_start(struct tenant *t)
 }
 
 /* Move @name of @from into the trash; what is not there is no failure. */
-static int to_trash(struct places *p, int from, const char *name)
+int to_trash(struct places *p, int from, const char *name)
 {
 	char to[48];
 
@@ -118,7 +112,7 @@ static int to_trash(struct places *p, int from, const char *name)
 
 /* ---- snapshots -------------------------------------------------------------------- */
 
-static void fresh_name(const char *prefix, char *buf, size_t n)
+void fresh_name(const char *prefix, char *buf, size_t n)
 {
 	(void)snprintf(buf, n, "%s-%lld", prefix, (long long)(cl_now_us() / 1000));	/* fits */
 }
@@ -267,7 +261,7 @@ static void job_done(struct tenant *t, int code, const char *text)
 }
 
 /* Put workspace, or the state in it, aside as the snapshot t->job.name. */
-static int set_aside(struct tenant *t, struct places *p, const char *name, bool state,
+int set_aside(struct tenant *t, struct places *p, const char *name, bool state,
 		     struct cl_err *err)
 {
 	CL_CLOSE int snap = snapshot_make(p, name, err);
@@ -292,20 +286,27 @@ static int set_aside(struct tenant *t, struct places *p, const char *name, bool 
 	return 0;
 }
 
-/* Start the copy of @from_dir/@from into a new directory @to_dir/@to of the tenant's. */
-static int copy_job(struct tenant *t, int from_dir, const char *from, int to_dir, const char *to,
+/*
+ * Start the copy of @from_dir/@from into INCOMING_NAME. It gets its place by a
+ * rename when it is whole: a crash before that has changed nothing.
+ */
+static int copy_job(struct tenant *t, struct places *p, int from_dir, const char *from,
 		    struct cl_err *err)
 {
 	uid_t uid = tenant_uid(t);
 	CL_CLOSE int in = cl_open_beneath(from_dir, from, O_RDONLY | O_DIRECTORY, 0);
+	int r;
 
 	if (in < 0)
 		return cl_fail(err, -in, "'%s' cannot be copied", from);
-	CL_CLOSE int out = dirs_ensure(to_dir, to, uid, uid, 0700, err);
+	if ((r = to_trash(p, p->top, INCOMING_NAME)))	/* of a crash */
+		return cl_fail(err, -r, INCOMING_NAME);
+	CL_CLOSE int out = dirs_ensure(p->top, INCOMING_NAME, uid, uid, 0700, err);
 
 	if (out < 0)
 		return out;
-	pid_t pid = copy_start(t, in, out);
+	pid_t pid = copy_start(t, in, out, t->sealed.bytes ? t->sealed.plan.limits.workspace_bytes :
+			       UINT64_MAX);
 
 	if (pid < 0)
 		return cl_fail(err, errno, "fork");
@@ -313,26 +314,45 @@ static int copy_job(struct tenant *t, int from_dir, const char *from, int to_dir
 	return 0;
 }
 
-/* The snapshot comes back: what is there now is set aside first. */
 static int begin_restore(struct tenant *t, struct places *p, struct cl_err *err)
 {
-	char before[65];
 	CL_CLOSE int snap = cl_open_beneath(p->snapshots, t->job.name, O_RDONLY | O_DIRECTORY, 0);
 
 	if (snap < 0)
 		return cl_fail(err, -snap, "snapshot '%s'", t->job.name);
-	bool state = faccessat(snap, "state", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	t->job.state = faccessat(snap, "state", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return copy_job(t, p, snap, t->job.state ? "state" : "workspace", err);
+}
+
+/* The copy is whole: what was there is set aside, then it takes the place. */
+static int end_restore(struct tenant *t, struct places *p, struct cl_err *err)
+{
+	char before[65];
 
 	fresh_name("before-restore", before, sizeof before);
-	if (set_aside(t, p, before, state, err))
+	if (set_aside(t, p, before, t->job.state, err))
 		return -err->code;
-	if (!state)
-		return copy_job(t, snap, "workspace", p->top, "workspace", err);
+	if (!t->job.state) {
+		if (renameat(p->top, INCOMING_NAME, p->top, "workspace") < 0)
+			return cl_fail(err, errno, "workspace: restore");
+		return 0;
+	}
 	CL_CLOSE int work = cl_open_beneath(p->top, "workspace", O_RDONLY | O_DIRECTORY, 0);
 
-	if (work < 0)
-		return cl_fail(err, -work, "workspace");
-	return copy_job(t, snap, "state", work, STATE_NAME, err);
+	if (work < 0 || renameat(p->top, INCOMING_NAME, work, STATE_NAME) < 0)
+		return cl_fail(err, work < 0 ? -work : errno, "state: restore");
+	return 0;
+}
+
+static int end_snapshot(struct tenant *t, struct places *p, struct cl_err *err)
+{
+	CL_CLOSE int snap = snapshot_make(p, t->job.name, err);
+
+	if (snap < 0)
+		return snap;
+	if (renameat(p->top, INCOMING_NAME, snap, "workspace") < 0)
+		return cl_fail(err, errno, "snapshot '%s'", t->job.name);
+	return 0;
 }
 
 static int drop_one(void *ctx, const char *name, const struct stat *st)
@@ -344,8 +364,11 @@ static int drop_one(void *ctx, const char *name, const struct stat *st)
 /* All into the trash; the rest is root's own and small. */
 static int begin_rm(struct tenant *t, struct places *p, struct cl_err *err)
 {
+	static const char *const others[] = { INCOMING_NAME, KEPT_NEW_NAME, KEPT_NAME };
 	int r = to_trash(p, p->top, "workspace");
 
+	for (size_t i = 0; r == 0 && i < CL_ARRAY_LEN(others); i++)
+		r = to_trash(p, p->top, others[i]);
 	if (r == 0)
 		r = snapshots_each(p, drop_one, p);
 	if (r)
@@ -441,18 +464,22 @@ void job_exited(struct tenant *t, int status)
 	struct places p;
 
 	t->job.pid = 0;
-	if (code && places_open(t, &p, &err) == 0) {
-		/* half a copy is none */
-		if (t->job.kind == JOB_SNAPSHOT)
-			(void)snapshot_drop(&p, t->job.name);
+	if (code)
+		(void)cl_fail(&err, code, "the copy failed; nothing was changed");
+	if (places_open(t, &p, code ? NULL : &err) == 0) {
+		if (code)
+			(void)to_trash(&p, p.top, INCOMING_NAME);	/* half a copy is none */
+		else if (t->job.kind == JOB_SNAPSHOT)
+			code = -end_snapshot(t, &p, &err);
+		else
+			code = -end_restore(t, &p, &err);
+		if (!code)
+			prune(t, &p);
 		places_done(&p);
+	} else if (!code) {
+		code = err.code;
 	}
-	if (!t->d->stopping && code == 0 && places_open(t, &p, &err) == 0) {
-		prune(t, &p);
-		places_done(&p);
-	}
-	job_done(t, code, code ? "the copy failed; what it could not take on stays in a snapshot" :
-		 "done");
+	job_done(t, code, code ? cl_err_str(&err) : "done");
 	if (t->d->stopping)
 		tenants_stop_all(t->d);
 }
@@ -488,7 +515,7 @@ void sweep_exited(struct tenant *t, int status)
 static int job_begin(struct tenant *t, enum job_kind kind, const char *name, struct chan *c,
 		     uint32_t seq)
 {
-	if (t->job.kind != JOB_NONE)
+	if (t->job.kind != JOB_NONE || t->keep_pid)
 		return chan_reply(c, seq, EBUSY, "%s: another is at work", t->id);
 	t->job = (struct job){ .kind = kind,
 			       .start_again = kind != JOB_RM &&
@@ -497,7 +524,7 @@ static int job_begin(struct tenant *t, enum job_kind kind, const char *name, str
 	(void)waiter_set(&t->job.waiter, c, seq);
 	if (t->phase == PH_NONE) {
 		loop_timer_del(&t->timer);
-		t->spawn_waits = false;
+		t->spawn_waits = t->keep_go = false;
 	}
 	tenant_state(t, TENANT_RESETTING, "%s", job_word(kind));
 	if (t->phase == PH_NONE)
@@ -546,6 +573,7 @@ static int snapshot_create(struct tenant *t, const char *name, struct chan *c, u
 {
 	struct cl_err err = { 0 };
 	struct places p;
+	int r = 0;
 
 	if (t->job.kind != JOB_NONE)
 		return chan_reply(c, seq, EBUSY, "%s: another is at work", t->id);
@@ -554,27 +582,21 @@ static int snapshot_create(struct tenant *t, const char *name, struct chan *c, u
 				  t->id, tenant_state_name(t->state));
 	if (places_open(t, &p, &err))
 		return chan_reply(c, seq, err.code, "%s", cl_err_str(&err));
-	CL_CLOSE int snap = snapshot_make(&p, name, &err);
-
-	if (snap >= 0 && t->phase != PH_NONE && !t->frozen && tenant_freeze(t, &err) == 0)
-		t->job.thaw = true;
-	if (snap >= 0 && (t->phase == PH_NONE || t->frozen)) {
-		t->job.kind = JOB_SNAPSHOT;
-		(void)span_copy(span_str(name), t->job.name, sizeof t->job.name);	/* fits */
-		(void)waiter_set(&t->job.waiter, c, seq);
-		if (copy_job(t, p.top, "workspace", snap, "workspace", &err) == 0) {
-			places_done(&p);
-			return 0;
-		}
-		(void)snapshot_drop(&p, name);
-		places_done(&p);
-		job_done(t, err.code, cl_err_str(&err));
-		return 0;
+	if (faccessat(p.snapshots, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		r = cl_fail(&err, EEXIST, "snapshot '%s' is there already", name);
+	t->job = (struct job){ .kind = JOB_SNAPSHOT };
+	(void)span_copy(span_str(name), t->job.name, sizeof t->job.name);	/* name_ok: fits */
+	(void)waiter_set(&t->job.waiter, c, seq);
+	if (r == 0 && t->phase != PH_NONE && !t->frozen) {
+		r = tenant_freeze(t, &err);
+		t->job.thaw = r == 0;
 	}
-	if (snap >= 0)
-		(void)snapshot_drop(&p, name);
+	if (r == 0)
+		r = copy_job(t, &p, p.top, "workspace", &err);
 	places_done(&p);
-	return chan_reply(c, seq, err.code, "%s", cl_err_str(&err));
+	if (r)
+		job_done(t, err.code, cl_err_str(&err));
+	return 0;
 }
 
 static int snapshot_rm(struct tenant *t, const char *name, struct chan *c, uint32_t seq)

@@ -394,6 +394,17 @@ static int keys_open(struct journal *j, struct cl_err *err)
 		cl_log(CL_WARNING, "ledger-mlock", "error=%d", errno);
 	r = cl_read_file(j->dirfd, "key", &b, err);
 	if (r == -ENOENT) {
+		uint64_t *list = NULL;
+		size_t n = 0;
+
+		/* a new key for an old ledger would look like somebody else's ledger */
+		r = segment_list(j->dirfd, &list, &n, err);
+		free(list);
+		if (r)
+			return r;
+		if (n)
+			return cl_fail(err, EBADMSG, "ledger: there are segments, but the signing key is "
+				       "gone: put back the file 'key', or move all of it away to begin anew");
 		crypto_sign_keypair(j->pub, j->key);
 		r = cl_write_file(j->dirfd, "key", 0600,
 				  (struct span){ (const char *)j->key, SIGN_KEY_SIZE }, err);

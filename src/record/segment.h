@@ -36,7 +36,7 @@
 #define FRAME_HEAD 32
 #define FRAME_MAX (FRAME_HEAD + TENANT_ID_MAX + 16384 + CHAIN_SIZE)
 #define FRAME_MUST 1u		/* flag: the sender waited for the disk */
-#define HEAD_SIZE 136
+#define HEAD_SIZE 128
 #define SEGMENT_NAME_MAX 32
 #define SEAL_EXTRA 40		/* nonce and tag */
 #define SEAL_KEY_SIZE 32

@@ -383,7 +383,9 @@ int cgroup_join_fds(struct cgroup *cg, int *fds, size_t max, struct cl_err *err)
 	for (int i = 0; i < CG_COUNT; i++) {
 		if (cg->fd[i] < 0)
 			continue;
-		int fd = n < max ? openat(cg->fd[i], i == CG_UNIFIED ? "." : "cgroup.procs",
+		/* "tasks", not "cgroup.procs": a single thread that moves itself needs no
+		 * lock over all processes of the host, which can take milliseconds */
+		int fd = n < max ? openat(cg->fd[i], i == CG_UNIFIED ? "." : "tasks",
 					  (i == CG_UNIFIED ? O_RDONLY | O_DIRECTORY : O_WRONLY) | O_CLOEXEC)
 				 : (errno = E2BIG, -1);
 

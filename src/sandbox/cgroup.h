@@ -75,7 +75,7 @@ int cgroup_limits(struct cgroup *cg, const struct plan_limits *l, struct cl_err 
 
 /*
  * cgroup_join_fds - descriptors for SPAWN, owned by the caller
- * v2 (and hybrid): the directory, for CLONE_INTO_CGROUP; v1: each cgroup.procs, opened for writing.
+ * v2 (and hybrid): the directory, for CLONE_INTO_CGROUP; v1: each tasks file, opened for writing.
  * Return: how many (at most SPAWN_CGROUPS_MAX), or -errno.
  */
 int cgroup_join_fds(struct cgroup *cg, int *fds, size_t max, struct cl_err *err);

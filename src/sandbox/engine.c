@@ -218,7 +218,8 @@ static int make_pipes(struct making *m)
 static int start_child(struct making *m, struct step_ctx *c, unsigned fail_at)
 {
 	struct clone_args a = {
-		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME |
+			 CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)&m->pidfd,
 		.exit_signal = SIGCHLD,
 	};
@@ -304,7 +305,7 @@ static int send_setup(const struct engine *e, struct making *m, const struct ste
 		.m = { .magic = INIT_MAGIC, .type = INIT_SETUP, .len = sizeof x.s },
 		.s = { .listener_cookie = m->net.cookie, .nofile = c->plan->limits.nofile,
 		       .host_root_dev = e->host_root_dev, .host_root_ino = e->host_root_ino,
-		       .pids = c->plan->limits.pids, .tmp_bytes = c->plan->limits.tmp_bytes,
+		       .pids = c->plan->limits.pids + STEP_NPROC_ROOM, .tmp_bytes = c->plan->limits.tmp_bytes,
 		       .uid_outside = c->uid, .die_with_parent = c->plan->flags & PLAN_THROWAWAY },
 	};
 
@@ -346,6 +347,10 @@ static int make(struct engine *e, struct making *m, struct step_ctx *c, unsigned
 	c->log_read_fd = m->log[0];
 	c->log_write_fd = m->log[1];
 	c->report_fd = m->report[1];
+	/* waits in the socket: pid 1 finds it at its first instruction */
+	r = send_setup(e, m, c);
+	if (r)
+		return fail_step(f, "setup", err, -r, "setup of cloister-init");
 	r = start_child(m, c, fail_at);
 	if (r)
 		return fail_step(f, "clone", err, -r, "clone");
@@ -354,9 +359,7 @@ static int make(struct engine *e, struct making *m, struct step_ctx *c, unsigned
 	if (r)
 		return r;
 	r = start_ticks(e, m->pid, &out->start_ticks);
-	if (r == 0)
-		r = send_setup(e, m, c);
-	return r ? fail_step(f, "setup", err, -r, "setup of cloister-init") : 0;
+	return r ? fail_step(f, "process", err, -r, "start time of the process") : 0;
 }
 
 int engine_spawn(struct engine *e, uint32_t no, uid_t uid, const struct plan *p, const int *fds,

@@ -13,6 +13,9 @@
 #define ZYGOTE_ROOT "/r"
 #define ZYGOTE_TMP "/t"
 
+/* RLIMIT_NPROC stands this much behind pids.max: the group refuses first, and counts it */
+#define STEP_NPROC_ROOM 16u
+
 struct step_ctx {
 	const struct engine *engine;
 	const struct plan *plan;

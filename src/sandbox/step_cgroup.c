@@ -15,7 +15,7 @@ int step_cgroup(struct step_ctx *c)
 			return -errno;
 		if (S_ISDIR(st.st_mode))
 			continue;	/* the v2 group: we were born in it */
-		/* "0" is whoever writes */
+		/* "0" is whoever writes: one thread, alone in its process */
 		if (write(c->cgroup_fds[i], "0\n", 2) != 2)
 			return errno ? -errno : -EIO;
 	}
@@ -23,8 +23,8 @@ int step_cgroup(struct step_ctx *c)
 	return step_text(c->engine->proc_fd, "self/oom_score_adj", "300\n");
 }
 
-/* Time takes effect at exec; all others were made by the clone. */
+/* The cgroup namespace takes where we stand as its root; the others were made by the clone. */
 int step_namespaces(struct step_ctx *c)
 {
-	return unshare(CLONE_NEWCGROUP | 0x80 /* CLONE_NEWTIME */) < 0 ? -errno : 0;
+	return unshare(CLONE_NEWCGROUP) < 0 ? -errno : 0;
 }

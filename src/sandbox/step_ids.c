@@ -31,10 +31,11 @@ int step_rlimits(struct step_ctx *c)
 	const struct { unsigned what; uint64_t value; } rows[] = {
 		{ RLIMIT_CORE, 0 },
 		{ RLIMIT_NOFILE, l->nofile },
-		{ RLIMIT_NPROC, l->pids },	/* per kernel uid: the second wall behind pids.max */
+		{ RLIMIT_NPROC, l->pids + STEP_NPROC_ROOM },	/* per kernel uid: the second wall behind pids.max */
 		{ RLIMIT_FSIZE, l->workspace_bytes > l->tmp_bytes ? l->workspace_bytes : l->tmp_bytes },
-		/* private writable memory of one process, reserved stacks included */
-		{ RLIMIT_DATA, 2 * (l->memory_bytes + l->swap_bytes) },
+		/* private writable address space of one process: V8 reserves half a GiB of
+		 * it for each of a gateway's dozen isolates and dies without (seen: 3.9 GB idle) */
+		{ RLIMIT_DATA, 2 * (l->memory_bytes + l->swap_bytes) + (16ull << 30) },
 		{ RLIMIT_MEMLOCK, 8u << 20 },
 		{ RLIMIT_STACK, 8u << 20 },
 		{ RLIMIT_SIGPENDING, 4096 },

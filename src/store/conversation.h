@@ -174,6 +174,8 @@ int cvs_media_file(struct cvs *s, uint32_t no, struct span handle, struct span f
 typedef void cvs_media_fn(void *ctx, const struct cvs_media *m);
 int cvs_media_get(struct cvs *s, uint32_t no, struct span handle, cvs_media_fn *fn, void *ctx,
 		  struct cl_err *err);
+/* bytes of a tenant's files on the disk */
+int cvs_media_bytes(struct cvs *s, uint32_t no, int64_t *out, struct cl_err *err);
 /* all of one tenant (to delete the files) */
 int cvs_media_all(struct cvs *s, uint32_t no, cvs_media_fn *fn, void *ctx, struct cl_err *err);
 

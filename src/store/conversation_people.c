@@ -162,3 +162,17 @@ int cvs_media_all(struct cvs *s, uint32_t no, cvs_media_fn *fn, void *ctx, struc
 {
 	return media_of(s, cvs_prep(s, Q_MEDIA_ALL, err, "l", (int64_t)no), fn, ctx, err);
 }
+
+int cvs_media_bytes(struct cvs *s, uint32_t no, int64_t *out, struct cl_err *err)
+{
+	sqlite3_stmt *st = cvs_prep(s, Q_MEDIA_BYTES, err, "l", (int64_t)no);
+	int rc;
+
+	if (!st)
+		return -EIO;
+	rc = cvs_step(s, st, err);
+	if (rc == 1)
+		*out = sqlite3_column_int64(st, 0);
+	cvs_done(st);
+	return ok(rc);
+}

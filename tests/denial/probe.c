@@ -5,7 +5,8 @@
  *   probe victim              stand on the host as somebody to attack; says where
  *   probe attack KEY=VALUE…   try everything; one line each:
  *                             "stopped ID how" or "OPEN ID how"
- *   probe bombs               try to use up what is bounded
+ *   probe bombs               try to use up processes and memory
+ *   probe fill                try to use up /tmp and descriptors
  *
  * An attack is judged by its effect. Where a call could do harm if it went
  * through, it is made with bad pointers: EPERM or ENOSYS say that it was
@@ -499,11 +500,9 @@ static void interfaces(void)
 
 static int bombs(void)
 {
-	unsigned forks = 0, files = 0;
+	unsigned forks = 0;
 	static pid_t kids[100000];
-	char name[64], block[65536];
-	uint64_t bytes = 0;
-	int fd, w;
+	int w;
 
 	while (forks < sizeof kids / sizeof *kids) {
 		pid_t p = fork();
@@ -536,6 +535,17 @@ static int bombs(void)
 	}
 	waitpid(p, &w, 0);
 	judge("RS02", WIFEXITED(w) && WEXITSTATUS(w) == 0, "8 GiB of memory (status %x)", (unsigned)w);
+	return n_open ? 1 : 0;
+}
+
+/* With memory enough that the bounds of /tmp come first. */
+static int fill(void)
+{
+	unsigned files = 0;
+	char name[64], block[65536];
+	uint64_t bytes = 0;
+	int fd;
+
 	fd = open("sparse", O_RDWR | O_CREAT, 0600);
 	signal(SIGXFSZ, SIG_IGN);
 	judge("RS05", ftruncate(fd, 64ll << 30) == 0, "a sparse file of 64 GiB");
@@ -613,6 +623,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(what, "bombs") == 0)
 		return bombs();
+	if (strcmp(what, "fill") == 0)
+		return fill();
 	if (strcmp(what, "attack") != 0)
 		return 2;
 	for (int i = 2; i < argc; i++) {

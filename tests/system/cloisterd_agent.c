@@ -7,6 +7,7 @@
  *   agent echo WORD  prints the word; exit code 5 (for exec)
  *   agent write NAME writes a file of that name into the workspace
  *   agent has NAME   exit code 0 when that file is there, 1 when not
+ *   agent state      as without a word, but ends with code 9 when .openclaw/bad is there
  *   agent eat        takes memory until it is stopped
  *   agent fork       starts processes until it may not
  */
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void on_term(int signo)
@@ -69,6 +71,11 @@ int main(int argc, char **argv)
 	(void)dprintf(1, "agent started\n");
 	if (strcmp(what, "die") == 0)
 		return 3;
+	if (strcmp(what, "state") == 0) {
+		(void)mkdir(".openclaw", 0700);
+		if (open(".openclaw/bad", O_RDONLY) >= 0)
+			return 9;
+	}
 	for (;;) {
 		if (strcmp(what, "quiet") != 0)
 			touch_port();

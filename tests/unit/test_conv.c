@@ -512,6 +512,33 @@ static void edits_and_deletes_reach_the_messenger_under_its_own_ids(void **state
 	assert_string_equal(W.sent_path, "/deleteMessage");
 }
 
+static void an_agent_that_talks_without_end_is_slowed_down(void **state)
+{
+	struct ask send = { 0 };
+	int said = 0;
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		ask_json(&W, &send, 1, "sendMessage", "{\"chat_id\":1001,\"text\":\"bla\"}");
+		said += send.status == 200;
+	}
+	assert_in_range(said, 60, 70);
+	assert_int_equal(send.status, 429);
+	assert_non_null(strstr(send.text, "\"retry_after\":5"));
+	/* and its neighbour is not */
+	ask_json(&W, &send, 2, "sendMessage", "{\"chat_id\":1001,\"text\":\"bla\"}");
+	assert_int_equal(send.status, 200);
+}
+
+static void what_waits_for_an_agent_has_a_limit_that_the_person_is_told(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 500; i++)
+		json_decref(call(&W, "chat.send", 200, "{\"no\":1,\"text\":\"x\"}"));
+	json_decref(call(&W, "chat.send", 429, "{\"no\":1,\"text\":\"x\"}"));
+	json_decref(call(&W, "chat.send", 200, "{\"no\":2,\"text\":\"x\"}"));
+}
+
 static void a_wrong_bot_token_is_told_to_the_operator(void **state)
 {
 	struct fake_fetch *k;
@@ -741,6 +768,8 @@ int main(void)
 		T(media_by_address_is_refused),
 		T(a_voice_note_of_the_person_is_fetched_when_the_agent_asks),
 		T(edits_and_deletes_reach_the_messenger_under_its_own_ids),
+		T(an_agent_that_talks_without_end_is_slowed_down),
+		T(what_waits_for_an_agent_has_a_limit_that_the_person_is_told),
 		T(a_wrong_bot_token_is_told_to_the_operator),
 		T(a_wrong_token_of_a_sandbox_is_refused_and_recorded),
 		T(no_method_takes_a_foreign_chat_in_any_field_however_it_is_said),

@@ -50,7 +50,7 @@ static void only_the_canonical_spelling_of_the_own_chat_is_the_own_chat(void **s
 static void each_source_alone_is_read_and_two_are_refused(void **state)
 {
 	static const char json[] = "{\"chat_id\":1001,\"text\":\"a b\"}";
-	static const char form[] = "chat_id=1001&text=a+b";
+	static const char form[] = "method=sendMessage&chat_id=1001&text=a+b";	/* method: as Telegraf says it */
 	struct params p;
 
 	(void)state;
@@ -79,6 +79,7 @@ static void unknown_repeated_missing_and_broken_parameters_are_refused(void **st
 		{ "chat_id=1001&text=a%00b", 400, NULL }, { "chat_id=1001&text", 400, NULL },
 		{ "chat_id=1001&text=x&disable_notification=maybe&business_connection_id=1", 403, "conversation.field" },
 		{ "chat_id=1001&text=x&reply_to_message_id=1.5", 400, NULL },
+		{ "chat_id=1001&text=x&method=sendPhoto", 400, "conversation.duplicate" },
 		{ "chat_id=1001&text=x&reply_markup={", 400, NULL },
 		{ "chat_id=1001&text=x&reply_markup={\"a\":1,\"a\":2}", 400, NULL },
 	};

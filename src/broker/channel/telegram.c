@@ -17,6 +17,7 @@
 #define CALL_MS 20000
 #define ANSWER_MAX (4u << 20)
 #define BACKOFF_MAX_S 60
+#define PAUSE_US 400000
 
 static void start(struct telegram *tg);
 static void poll_next(struct telegram *tg);
@@ -146,6 +147,23 @@ static void refused(struct telegram *tg, int status, bool reached, struct span b
 	later(tg, wait_s);
 }
 
+static void on_pause_end(struct loop_timer *t)
+{
+	poll_next(t->ctx);
+}
+
+/* poll_again - at once; but a server that does not hold an empty poll is not hammered */
+static void poll_again(struct telegram *tg, bool empty)
+{
+	if (!empty || cl_mono_us() - tg->polled_us > PAUSE_US) {
+		poll_next(tg);
+		return;
+	}
+	tg->polling = true;
+	if (loop_timer_set(tg->ch.c->h.loop, &tg->pause, PAUSE_US, on_pause_end, tg))
+		poll_next(tg);
+}
+
 static void on_polled(struct tg_call *k, int status, bool reached, struct span body)
 {
 	struct telegram *tg = k->tg;
@@ -166,7 +184,7 @@ static void on_polled(struct tg_call *k, int status, bool reached, struct span b
 		       cl_kvs(cl_err_str(&err)));
 		later(tg, 5);	/* the offset did not move: Telegram keeps them for us */
 	} else {
-		poll_next(tg);
+		poll_again(tg, json_array_size(json_object_get(doc, "result")) == 0);
 	}
 	json_decref(doc);
 }
@@ -178,10 +196,13 @@ static void poll_next(struct telegram *tg)
 			 "[\"message\",\"edited_message\",\"callback_query\"]}", (long long)tg->offset, POLL_S);
 
 	if (tg_call(tg, "getUpdates", "application/json", (struct span){ body, (size_t)n }, (POLL_S + 10) * 1000,
-		    on_polled, NULL, NULL))
+		    on_polled, NULL, NULL)) {
+		tg->polling = false;
 		later(tg, 0);
-	else
+	} else {
+		tg->polled_us = cl_mono_us();
 		tg->polling = true;
+	}
 }
 
 static void on_me(struct tg_call *k, int status, bool reached, struct span body)
@@ -276,6 +297,7 @@ static void restart(struct channel *ch)
 	tg->failures = 0;
 	tg->bot[0] = '\0';
 	loop_timer_del(&tg->again);
+	loop_timer_del(&tg->pause);
 	start(tg);
 }
 
@@ -309,6 +331,7 @@ static void tg_free(struct channel *ch)
 	const struct conv_host *h = &ch->c->h;
 
 	loop_timer_del(&tg->again);
+	loop_timer_del(&tg->pause);
 	while (tg->calls) {
 		struct tg_call *k = tg->calls;
 		struct delivery *d = k->delivery;

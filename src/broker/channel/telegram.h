@@ -24,7 +24,9 @@ struct telegram {
 	char bot[65];			/* its user name, from getMe; "" = not known yet */
 	int64_t offset;			/* of the next getUpdates; in the store as well */
 	struct tg_call *calls;
-	struct loop_timer again;	/* getMe or the poll, after a failure */
+	struct loop_timer again;		/* getMe, after a failure */
+	struct loop_timer pause;		/* the next poll, when the last came back at once */
+	int64_t polled_us;			/* when the last one was sent */
 	int failures;
 	bool polling, alerted;
 	/* chats that were refused lately, so that a stranger cannot make us talk */

@@ -261,6 +261,10 @@ static int on_message(struct batch *b, const json_t *message, bool edited, struc
 			id = 0;	/* this very message is stored already */
 	}
 	content_done(&k);
+	if (rc == -ENOBUFS) {	/* said to the person; the messenger must not keep offering it */
+		say(b, chat, "Many of your messages wait for your assistant already; this one was not taken.");
+		return 0;
+	}
 	if (rc == 0 && any && (id || edited) && b->n < BATCH_MAX)
 		b->list[b->n++] = (struct after){ .no = no, .message_id = edited ? 0 : id };
 	return rc;

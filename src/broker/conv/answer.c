@@ -66,6 +66,30 @@ void answer_denied(struct conv *c, struct ctenant *t, struct httpd_req *r, int c
 	httpd_respond_json(r, code, buf_span(&b));
 }
 
+#define SEND_EVERY_US 1000000	/* on average; */
+#define SEND_BURST 60		/* that many at once */
+
+bool send_room(struct ctenant *t, struct httpd_req *r)
+{
+	CL_BUF struct buf b = { 0 };
+	int64_t now = cl_mono_us();
+
+	/* a bucket of time that fills up as it passes: what is over one's share waits */
+	t->sends_left_us += t->sends_at_us ? now - t->sends_at_us : (int64_t)SEND_BURST * SEND_EVERY_US;
+	t->sends_at_us = now;
+	if (t->sends_left_us > (int64_t)SEND_BURST * SEND_EVERY_US)
+		t->sends_left_us = (int64_t)SEND_BURST * SEND_EVERY_US;
+	if (t->sends_left_us >= SEND_EVERY_US) {
+		t->sends_left_us -= SEND_EVERY_US;
+		return true;
+	}
+	buf_init(&b, 512);
+	(void)buf_add_str(&b, "{\"ok\":false,\"error_code\":429,\"description\":\"Too Many Requests: retry after 5\","
+			      "\"parameters\":{\"retry_after\":5}}");
+	httpd_respond_json(r, 429, buf_span(&b));
+	return false;
+}
+
 void bot_json(struct buf *out)
 {
 	(void)buf_printf(out, "{\"id\":%d,\"is_bot\":true,\"first_name\":\"Cloister\",\"username\":\"cloister_bot\"",

@@ -108,6 +108,9 @@ static int send_for(struct conv *c, struct ctenant *t, const json_t *body, struc
 		else
 			cvs_rollback(c->store);
 	}
+	if (rc == -ENOBUFS)
+		return call_fail(out, 429, "Many of your messages wait for your assistant already; this one was not taken. "
+				 "Please try again later.");
 	if (rc && rc != -EEXIST) {
 		cl_log(CL_ERROR, "conversation.store", "tenant=%s outcome=failed error=%s", t->id,
 		       cl_kvs(cl_err_str(&err)));

@@ -246,7 +246,9 @@ void inbound_told(struct conv *c, struct ctenant *t, int64_t id)
 
 bool conv_path_ok(struct span path)
 {
-	return span_starts(path, SPAN(PATH_PREFIX));
+	/* some SDKs resolve against the root of the address, whatever its path is */
+	return span_starts(path, SPAN(PATH_PREFIX)) || span_starts(path, SPAN("/bot")) ||
+	       span_starts(path, SPAN("/file/bot"));
 }
 
 struct door {
@@ -254,10 +256,11 @@ struct door {
 	bool file;
 };
 
-/* door_parse - /telegram/[file/]bot<token>/<rest>; nothing is decoded: none of it needs escapes */
+/* door_parse - [/telegram]/[file/]bot<token>/<rest>; nothing is decoded: none of it needs escapes */
 static int door_parse(struct span path, struct door *out)
 {
-	struct span rest = { path.p + sizeof(PATH_PREFIX) - 1, path.n - (sizeof(PATH_PREFIX) - 1) };
+	size_t skip = span_starts(path, SPAN(PATH_PREFIX)) ? sizeof(PATH_PREFIX) - 1 : 1;
+	struct span rest = { path.p + skip, path.n - skip };
 
 	*out = (struct door){ .file = span_starts(rest, SPAN("file/")) };
 	if (out->file) {

@@ -76,9 +76,9 @@ void conv_secret_changed(struct conv *c, const char *name);	/* put, rotated or r
 /* conv_notice - Cloister itself says something to the person (model failed, budget spent …) */
 int conv_notice(struct conv *c, uint32_t no, const char *text);
 
-/* ---- requests from the sandbox: everything below /telegram/ ------------------- */
+/* ---- requests from the sandbox: below /telegram/ (and /bot…, /file/bot…) ------------ */
 
-bool conv_path_ok(struct span path);	/* does it start with /telegram/ ? */
+bool conv_path_ok(struct span path);	/* is it the conversation's? */
 /* as httpd_ops.on_head … on_gone; @no from the listener (I5). Uses r->ctx. */
 int conv_head(struct conv *c, struct httpd_req *r, uint32_t no, uint64_t *body_max);
 void conv_request(struct conv *c, struct httpd_req *r, uint32_t no);

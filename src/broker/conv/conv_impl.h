@@ -10,6 +10,7 @@
 #define TENANT_SLOTS 1024
 #define TEXT_UNITS_MAX 4096	/* UTF-16 units, Telegram's limit */
 #define CAPTION_UNITS_MAX 1024
+#define WAITING_MAX 500		/* messages of a person that wait for the agent */
 #define PATH_PREFIX "/telegram/"
 
 /* A long poll of an agent, or an agent's request whose message is on its way. */
@@ -40,6 +41,7 @@ struct ctenant {
 	struct loop_timer slow;		/* the person waits: say that the agent is being woken */
 	bool slow_told;
 	struct buf tail;		/* end of what was said lately, for the outbound scan */
+	int64_t sends_left_us, sends_at_us;	/* of the agent: see send_room() */
 };
 
 struct conv {
@@ -76,6 +78,8 @@ void chat_json(const struct ctenant *t, struct buf *out);
 void do_get_updates(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p);
 void poll_wake(struct conv *c, struct ctenant *t);	/* something is there: answer the poll */
 void poll_drop(struct conv *c, struct ctenant *t);	/* forget it; its request is gone */
+/* send_room - may the agent say one more thing now? false: answered with 429 */
+bool send_room(struct ctenant *t, struct httpd_req *r);
 void do_send(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p);
 void do_edit(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p);
 void do_delete(struct conv *c, struct ctenant *t, struct httpd_req *r, struct params *p);
@@ -90,7 +94,8 @@ struct inbound {
 };
 /*
  * inbound_store - as message and update; inside the caller's transaction if
- * there is one, else in one of its own. -EEXIST: client_id known, @out_id says which.
+ * there is one, else in one of its own. -EEXIST: client_id known, @out_id says which;
+ * -ENOBUFS: WAITING_MAX messages wait for the agent already.
  */
 int inbound_store(struct conv *c, struct ctenant *t, const struct inbound *in, int64_t *out_id,
 		  struct cl_err *err);

@@ -158,6 +158,8 @@ void do_edit(struct conv *c, struct ctenant *t, struct httpd_req *r, struct para
 	struct current k;
 	int64_t id = 0;
 
+	if (!send_room(t, r))
+		return;
 	if (params_i64(p, "message_id", &id)) {
 		answer_error(r, 400, "Bad Request: message identifier is not specified");
 		return;

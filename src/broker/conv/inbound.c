@@ -54,6 +54,8 @@ int inbound_store(struct conv *c, struct ctenant *t, const struct inbound *in, i
 	int64_t update;
 	int rc;
 
+	if (cvs_waiting(c->store, t->no, NULL) >= WAITING_MAX)
+		return cl_fail(err, ENOBUFS, "too many messages wait for the agent");
 	buf_init(&entities, 64 * 1024);
 	buf_init(&body, 256 * 1024);
 	entities_for(in, &entities);

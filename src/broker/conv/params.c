@@ -187,14 +187,31 @@ static int find_field(struct params *p, struct span name, const struct method_fi
 	return 0;
 }
 
+/*
+ * repeats_method - Telegraf says the method once more among the parameters.
+ * 1: it is that and the same as in the path; 0: another name; -EACCES: another method
+ */
+static int repeats_method(const struct params *p, struct span name, struct span value, struct param_refusal *why)
+{
+	if (!span_eq_str(name, "method") || method_field(p->method, name))
+		return 0;
+	if (span_eq_str(value, p->method->name))
+		return 1;
+	return param_refuse(why, 400, "conversation.duplicate", name, "the path says %s, a parameter another method",
+			    p->method->name);
+}
+
 /* add_text - a parameter from a query, form or multipart: a string, JSON inside where the field says so */
 static int add_text(struct params *p, struct span name, struct span value, struct param_refusal *why)
 {
 	const struct method_field *f;
 	struct param *v;
 	json_error_t je;
-	int rc = find_field(p, name, &f, why);
+	int rc = repeats_method(p, name, value, why);
 
+	if (rc)
+		return rc < 0 ? rc : 0;
+	rc = find_field(p, name, &f, why);
 	if (rc)
 		return rc;
 	if (!utf8_ok(value) || (value.n && memchr(value.p, 0, value.n)))
@@ -243,8 +260,10 @@ static int add_json(struct params *p, struct span name, json_t *j, struct param_
 {
 	const struct method_field *f;
 	struct param *v;
-	int rc;
+	int rc = repeats_method(p, name, (struct span){ json_string_value(j), json_string_length(j) }, why);
 
+	if (rc)
+		return rc < 0 ? rc : 0;
 	rc = find_field(p, name, &f, why);
 	if (rc)
 		return rc;

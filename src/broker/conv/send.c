@@ -321,6 +321,8 @@ void do_send(struct conv *c, struct ctenant *t, struct httpd_req *r, struct para
 {
 	enum method_do what = p->method->what;
 
+	if (!send_room(t, r))
+		return;
 	if (what == DO_SEND_TEXT)
 		send_text(c, t, r, p);
 	else if (what == DO_SEND_LOCATION)

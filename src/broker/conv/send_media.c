@@ -3,6 +3,7 @@
  * Pictures, voice and files of the agent: uploaded or named by a handle that
  * it has; never fetched from an address, which would be a way out. Runs in: broker.
  */
+#include "broker/conv/entities.h"
 #include "broker/conv/outgoing.h"
 #include "broker/media/media.h"
 
@@ -148,7 +149,9 @@ static int group_item(struct conv *c, struct ctenant *t, struct httpd_req *r, st
 {
 	const char *type = json_string_value(json_object_get(item, "type"));
 	const json_t *media = json_object_get(item, "media"), *caption = json_object_get(item, "caption");
+	const json_t *mode = json_object_get(item, "parse_mode");
 	struct given g = { 0 };
+	char why[160];
 
 	for (size_t i = 0; type && i < CL_ARRAY_LEN(kinds); i++)
 		if (!strcmp(type, kinds[i].kind)) {
@@ -159,8 +162,13 @@ static int group_item(struct conv *c, struct ctenant *t, struct httpd_req *r, st
 		answer_error(r, 400, "Bad Request: a group holds photos, videos, audio and documents");
 		return -EINVAL;
 	}
-	if (json_is_string(caption) && buf_add(&o->text, json_string_value(caption), json_string_length(caption))) {
-		answer_error(r, 400, "Bad Request: message caption is too long");
+	why[0] = '\0';
+	if (json_is_string(caption) &&
+	    (entities_read((struct span){ json_string_value(caption), json_string_length(caption) },
+			   (struct span){ json_string_value(mode), json_string_length(mode) },
+			   json_object_get(item, "caption_entities"), &o->text, &o->entities, why, sizeof(why)) ||
+	     utf16_len(buf_span(&o->text)) > CAPTION_UNITS_MAX)) {
+		answer_error(r, 400, "Bad Request: %s", why[0] ? why : "message caption is too long");
 		return -EINVAL;
 	}
 	if (resolve(c, t, r, p, (struct span){ json_string_value(media), json_string_length(media) }, "", &g) ||

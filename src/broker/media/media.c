@@ -13,6 +13,7 @@
 #define KEY crypto_secretstream_xchacha20poly1305_KEYBYTES
 #define HEADER crypto_secretstream_xchacha20poly1305_HEADERBYTES
 #define EXTRA crypto_secretstream_xchacha20poly1305_ABYTES
+#define TENANT_BYTES_MAX (1LL << 30)	/* of all files of a tenant */
 #define KEY_SETTING "media-key"
 
 int media_init(struct conv *c, struct cl_err *err)
@@ -124,9 +125,14 @@ static int write_sealed(struct conv *c, uint32_t no, struct span handle, struct 
 {
 	uint8_t key[KEY];
 	CL_BUF struct buf out = { 0 };
+	int64_t have = 0;
 	char path[64];
-	int rc = tenant_key(c, no, key, err);
+	int rc = cvs_media_bytes(c->store, no, &have, err);
 
+	if (rc == 0 && have + (int64_t)data.n > TENANT_BYTES_MAX)
+		return cl_fail(err, EFBIG, "the files of this conversation fill their %lld MB", TENANT_BYTES_MAX >> 20);
+	if (rc == 0)
+		rc = tenant_key(c, no, key, err);
 	if (rc)
 		return rc;
 	buf_init(&out, MEDIA_MAX + MEDIA_MAX / 1024 + 4096);

@@ -47,8 +47,8 @@ static bool value_ok(struct json_val v, const struct body_rule *r)
 
 /*
  * Walk the pointer @at from @v; "*" means each. Every value it reaches must be
- * as the rule wants; a value that must be there (equals, one_of, prefix without
- * a "*") and is not counts as wrong.
+ * as the rule wants; a value that must be there (equals, one_of, prefix) and is
+ * not counts as wrong, but not with a "*": each of none is fine (@starred).
  */
 static bool walk(struct json_val v, const char *at, const struct body_rule *r, bool starred)
 {
@@ -69,7 +69,7 @@ static bool walk(struct json_val v, const char *at, const struct body_rule *r, b
 		struct span key;
 
 		while (json_next(&it, &key, &next))
-			if (!walk(next, at + n, r, true))
+			if (!walk(next, at + n, r, starred))
 				return false;
 		return true;
 	}
@@ -84,7 +84,7 @@ int body_rules(struct span body, const struct body_rule *rules, size_t nrules, c
 		"must begin as allowed", "is above the maximum", "must not be there" };
 
 	for (size_t i = 0; i < nrules; i++)
-		if (!walk(json_root(body), rules[i].at, &rules[i], false)) {
+		if (!walk(json_root(body), rules[i].at, &rules[i], strstr(rules[i].at, "/*") != NULL)) {
 			(void)snprintf(why, n, "%s %s", rules[i].at, words[rules[i].op]);
 			return -EPERM;
 		}

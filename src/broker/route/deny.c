@@ -54,8 +54,12 @@ void deny_note(struct broker *b, struct broker_tenant *t, const struct denial *d
 
 	new_id("d-", id);
 	(void)snprintf(out_id, out_size, "%s", id);
-	b->stats.denied++;
+	if (!t)
+		return;		/* removed meanwhile: there is nobody to tell it of */
 	keep(b->routes, t, d, id);
+	if (d->failure)
+		return;		/* not a refusal of ours: request.done says what happened */
+	b->stats.denied++;
 	record_begin(&r, RECORD_REQUEST_DENIED, t->id);
 	record_str(&r, RF_ID, id);
 	record_str(&r, RF_RULE, d->rule);

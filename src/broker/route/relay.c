@@ -77,7 +77,7 @@ static void relay_fail(struct relay *y, int status, const char *rule, const char
 {
 	struct httpd_req *r = y->r;
 	struct denial d = { .status = status, .rule = rule, .reason = reason, .fix = fix,
-			    .route = y->doc->name };
+			    .route = y->doc->name, .failure = true };
 
 	y->t->b->stats.upstream_failed++;
 	y->status = y->answering ? 0 : status;
