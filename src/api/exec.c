@@ -144,6 +144,18 @@ static bool strings(struct call *c, const json_t *list, struct buf *out)
 	return !out->failed;
 }
 
+/* the words of the command, with spaces between them */
+static void record_command(struct api *a, const char *id, struct span argv)
+{
+	char line[1024];
+	size_t n = argv.n < sizeof line ? argv.n : sizeof line;
+
+	for (size_t i = 0; i < n; i++)
+		line[i] = argv.p[i] ? argv.p[i] : ' ';
+	line[n - 1] = '\0';	/* the last one's end, or cut off: it is a note */
+	record_admin(a, id, "exec", "ok", id, line);
+}
+
 void on_exec(struct call *c)
 {
 	const char *term = json_string_value(json_object_get(c->body, "term"));
@@ -186,7 +198,7 @@ void on_exec(struct call *c)
 		.tty = json_is_true(json_object_get(c->body, "tty")), .argv = buf_span(&argv), .env = buf_span(&env) };
 	for (int i = 0; i < 3; i++)
 		fds[i] = c->req->fds[i];
-	record_admin(a, c->t->id, "exec", "ok", c->t->id, argv.p);
+	record_command(a, c->t->id, buf_span(&argv));
 	if (chan_call(&a->control, MSG_TENANT_EXEC, &m, fds, 3, begun, x)) {
 		run_unlink(x);
 		c->req->ctx = NULL;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct arguments {
@@ -47,6 +48,33 @@ static int arguments(int argc, char **argv, struct arguments *out, struct cl_err
 	return 0;
 }
 
+/*
+ * What it calls from now on, by strace over every command of the tool and the
+ * pages; a socket, a process or executable memory cannot be made any more.
+ */
+static const int calls[] = {
+	/* the loop and its channels */
+	SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_signalfd4, SYS_accept4,
+	SYS_recvmsg, SYS_sendmsg, SYS_recvfrom, SYS_sendto, SYS_shutdown, SYS_getsockopt, SYS_setsockopt,
+	SYS_getsockname, SYS_getpeername, SYS_fcntl,
+	/* files: the store (SQLite), and what is read of the others */
+	SYS_openat, SYS_openat2, SYS_close, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_pread64,
+	SYS_pwrite64, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
+	SYS_statfs, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_readlinkat, 
+	SYS_faccessat, SYS_faccessat2, SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fallocate, 
+	SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_fchmod, SYS_fchown, SYS_umask, SYS_flock,
+	SYS_memfd_create,
+	/* memory, time, itself */
+	SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_futex,
+	SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall, SYS_sigaltstack,
+	SYS_getrandom, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, 
+	SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_sysinfo, SYS_uname,
+	SYS_sched_yield, SYS_tgkill, SYS_exit, SYS_exit_group,
+#ifdef SYS_open	/* older forms, not on every architecture */
+	SYS_open, SYS_stat, SYS_lstat, SYS_readlink, SYS_access, SYS_unlink, SYS_rename, SYS_epoll_wait, SYS_time,
+#endif
+};
+
 /* what can be opened from now on: the own store to write, the rest to read */
 static int narrow(const struct arguments *g, struct cl_err *err)
 {
@@ -57,8 +85,8 @@ static int narrow(const struct arguments *g, struct cl_err *err)
 
 	if (r)
 		return r;
-	return landlock_only(readable, CL_ARRAY_LEN(readable), writable, CL_ARRAY_LEN(writable), true, NULL,
-			     err);
+	r = landlock_only(readable, CL_ARRAY_LEN(readable), writable, CL_ARRAY_LEN(writable), true, NULL, err);
+	return r ? r : seccomp_only(calls, CL_ARRAY_LEN(calls), err);
 }
 
 static bool is_listener(int fd)

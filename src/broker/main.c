@@ -89,7 +89,8 @@ static void on_bad(void *listener_ctx, int status, const char *why)
 }
 
 static const struct httpd_ops http_ops = { on_head, on_request, NULL, on_gone, on_drain, on_bad };
-static const struct httpd_limits http_limits = { .conns_max = 128, .out_high = 64u << 10 };
+static const struct httpd_limits http_limits = { .conns_max = 128, .out_high = 64u << 10,
+						 .buffered_max = 96u << 20 };
 
 /* ---- narrowing ------------------------------------------------------------------------ */
 

@@ -208,17 +208,19 @@ static void link_up(struct program *p)
 			continue;	/* made when the other starts */
 		int r = chan_pair(pair);
 
-		for (int k = 0; k < 2 && r == 0; k++) {
-			struct msg_link m = { .role = (uint32_t)descs[ids[1 - k]].role };
+		if (r == 0) {
+			for (int k = 0; k < 2 && r == 0; k++) {
+				struct msg_link m = { .role = (uint32_t)descs[ids[1 - k]].role };
 
-			r = chan_send(c[k], MSG_LINK, 0, &m, &pair[k], 1);
+				r = chan_send(c[k], MSG_LINK, 0, &m, &pair[k], 1);
+			}
+			(void)cl_close(pair[0]);
+			(void)cl_close(pair[1]);
 		}
+		/* one of them has just died: its next start makes the link */
 		if (r)
-			cl_log(CL_ERROR, "link", "a=%s b=%s error=%s", descs[ids[0]].name,
+			cl_log(CL_WARNING, "link", "a=%s b=%s error=%s", descs[ids[0]].name,
 			       descs[ids[1]].name, cl_kvs(strerror(-r)));
-		else
-			for (int k = 0; k < 2; k++)
-				(void)cl_close(pair[k]);
 	}
 }
 

@@ -52,7 +52,9 @@ void runtime_remove(struct tenant *t)
 void runtime_write(struct tenant *t)
 {
 	struct runtime r = { .magic = MAGIC, .ticks = t->ticks, .no = t->no, .pid = (uint32_t)t->pid,
-			     .restarts = t->restarts, .frozen = t->frozen,
+			     .restarts = t->restarts,
+			     /* frozen only for a copy: the next cloisterd lets it go on */
+			     .frozen = t->frozen && !t->job.thaw,
 			     .running = t->running_us != 0, .uid = tenant_uid(t),
 			     .plan_n = (uint32_t)t->sealed.n };
 	struct cl_err err = { 0 };
@@ -133,6 +135,9 @@ static int take_over(struct tenant *t, const struct runtime *r, struct cl_err *e
 	    socket_type(t->control_fd) != SOCK_SEQPACKET ||
 	    socket_type(t->listener_fd) != SOCK_STREAM)
 		return cl_fail(err, EPERM, "init's descriptors are not what they were");
+	/* what the record says holds, whatever was half done when cloisterd died */
+	if (cgroup_freeze(&t->cgroup, r->frozen != 0))
+		return cl_fail(err, EIO, "it cannot be %s", r->frozen ? "frozen" : "thawed");
 	t->pid = (pid_t)r->pid;
 	t->ticks = r->ticks;
 	t->restarts = r->restarts;

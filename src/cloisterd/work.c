@@ -588,8 +588,8 @@ static int snapshot_create(struct tenant *t, const char *name, struct chan *c, u
 	(void)span_copy(span_str(name), t->job.name, sizeof t->job.name);	/* name_ok: fits */
 	(void)waiter_set(&t->job.waiter, c, seq);
 	if (r == 0 && t->phase != PH_NONE && !t->frozen) {
+		t->job.thaw = true;	/* before: the record must not call it dormant */
 		r = tenant_freeze(t, &err);
-		t->job.thaw = r == 0;
 	}
 	if (r == 0)
 		r = copy_job(t, &p, p.top, "workspace", &err);

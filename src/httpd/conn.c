@@ -190,6 +190,8 @@ void conn_kill(struct conn *c, bool tell)
 	if (c->next)
 		c->next->pprev = c->pprev;
 	c->l->nconns--;
+	if (c->req)
+		c->l->buffered -= c->req->body.n;
 	listener_unhold(c->l);
 	c->l = NULL;
 	if (c->req && !tell) {
@@ -413,6 +415,11 @@ static void eat_body(struct conn *c, struct span *in)
 		}
 		if (q->body.n + piece.n > q->body_max || buf_add_span(&q->body, piece)) {
 			conn_bad(c, 413, "the body is larger than is allowed here");
+			return;
+		}
+		c->l->buffered += piece.n;
+		if (c->l->buffered > c->h->lim.buffered_max) {
+			conn_bad(c, 503, "too many large bodies at one time");
 			return;
 		}
 		if (last) {
@@ -658,6 +665,8 @@ void req_free(struct req *q)
 {
 	for (size_t i = 0; i < q->pub.nfds; i++)
 		(void)cl_close(q->pub.fds[i]);
+	if (q->c->l)	/* else the listener's count went with it, or with conn_kill() */
+		q->c->l->buffered -= q->body.n;
 	buf_done(&q->body);
 	free(q);
 }

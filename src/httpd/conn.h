@@ -41,6 +41,7 @@ struct listener {
 	struct loop_io io;
 	struct loop_timer pause;	/* out of descriptors: try again soon */
 	uint32_t nconns;
+	uint64_t buffered;	/* bytes of bodies, see buffered_max */
 	bool held;
 	struct conn *conns;
 };

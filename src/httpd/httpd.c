@@ -34,6 +34,7 @@ int httpd_new(struct httpd **out, struct loop *l, const struct httpd_ops *ops,
 	DEFAULT(body_timeout_ms, 30000);
 	DEFAULT(out_high, 256u << 10);
 	DEFAULT(conns_max, 1024);
+	DEFAULT(buffered_max, 256u << 20);
 #undef DEFAULT
 	*out = h;
 	return 0;

@@ -44,6 +44,7 @@ struct httpd_limits {
 	int body_timeout_ms;		/* between two pieces of a body; default 30000 */
 	size_t out_high;		/* httpd_write says "stop" above; default 256 KiB */
 	uint32_t conns_max;		/* per listener; accept pauses above; default 1024 */
+	uint64_t buffered_max;		/* bytes of all buffered bodies of a listener, 503 above; default 256 MiB */
 	bool take_fds;			/* unix sockets: accept SCM_RIGHTS with a request's head */
 };
 
@@ -60,7 +61,7 @@ struct httpd_ops {
 	void (*on_gone)(struct httpd_req *r);		/* may be NULL */
 	void (*on_drain)(struct httpd_req *r);		/* output below the mark again; may be NULL */
 	/*
-	 * The parser refused and httpd answers @status 400/408/413/431/501/505 by
+	 * The parser refused and httpd answers @status 400/408/413/431/501/503/505 by
 	 * itself with a JSON error, then closes. Told here for counters; may be NULL.
 	 */
 	void (*on_bad)(void *listener_ctx, int status, const char *why);

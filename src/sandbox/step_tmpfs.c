@@ -117,12 +117,15 @@ static int mount_tmpfs(struct step_ctx *c)
 static int put(struct step_ctx *c, const char *name, int base_fd, const char *place, uint64_t attr)
 {
 	CL_CLOSE int at = sys_place(base_fd, place, 0);
-	CL_CLOSE int tree = sys_tree_clone(c->tmp_fd, name);
+	CL_CLOSE int tree = -1;
 	uint64_t all = RO_ATTR;
 	int r;
 
-	if (at < 0 || tree < 0)
-		return at < 0 ? at : tree;
+	if (at < 0)
+		return at;
+	tree = sys_tree_clone(c->tmp_fd, name);
+	if (tree < 0)
+		return tree;
 	r = sys_mount_attr(tree, attr, all & ~attr);
 	return r ? r : sys_move_mount(tree, at);
 }

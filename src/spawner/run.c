@@ -216,6 +216,8 @@ static int on_control(const struct options *o, int fd, int *status)
 		}
 		return send_type(fd, INIT_START);
 	}
+	if (u.m.type == INIT_STARTED)
+		*status = 137;	/* until it says otherwise: killed as a whole */
 	if (u.m.type == INIT_EXITED)
 		*status = (int)(u.m.a & 0xff);
 	return 0;

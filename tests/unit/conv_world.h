@@ -42,6 +42,7 @@ struct world {
 	size_t ready, wakes, events, denials, alerts;
 	char last_rule[64];
 	const char *secret;
+	int call_fd;			/* of the last call's answer, or -1 */
 };
 
 /* One request and its answer. */
@@ -279,6 +280,7 @@ static void world_init(struct world *w)
 	struct cl_err err = { 0 };
 
 	memset(w, 0, sizeof(*w));
+	w->call_fd = -1;
 	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/cl-conv-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	(void)snprintf(w->db, sizeof(w->db), "%s/conversation.db", w->dir);
@@ -296,6 +298,7 @@ static void world_done(struct world *w)
 	conv_free(w->conv);
 	loop_free(w->loop);
 	close(w->dirfd);
+	(void)cl_close(w->call_fd);
 	test_rm_tree(w->dir);
 }
 
@@ -319,6 +322,8 @@ static json_t *call(struct world *w, const char *method, int want, const char *f
 	assert_int_equal(status, want);
 	doc = json_loadb(out.p, out.n, 0, NULL);
 	assert_non_null(doc);
+	(void)cl_close(w->call_fd);
+	w->call_fd = fd;
 	buf_done(&out);
 	return doc;
 }

@@ -418,6 +418,18 @@ static void a_picture_is_stored_encrypted_and_only_its_tenant_gets_it(void **sta
 	ask(&W, &get, 1, target, NULL, SPAN(""));
 	assert_int_equal(get.status, 200);
 	assert_null(strstr(get.text, "good"));
+	/* the page gets it by descriptor, its neighbour's page does not */
+	{
+		char bytes[64] = "";
+
+		json_decref(call(&W, "chat.media", 200, "{\"no\":1,\"handle\":\"%s\"}", handle));
+		assert_int_equal(pread(W.call_fd, bytes, sizeof(bytes), 0), 18);
+		assert_string_equal(bytes, "JPEGBYTES-of-alice");
+		assert_int_equal(pwrite(W.call_fd, "x", 1, 0), -1);
+		json_decref(call(&W, "chat.media", 404, "{\"no\":2,\"handle\":\"%s\"}", handle));
+		json_decref(call(&W, "web.media", 401, "{\"session\":\"x\",\"handle\":\"%s\"}", handle));
+		json_decref(call(&W, "chat.media", 404, "{\"no\":1,\"handle\":\"../conversation.db\"}"));
+	}
 	/* the file itself, and that it does not lie there in the clear */
 	{
 		struct ask f = { 0 };

@@ -21,7 +21,7 @@ static int in_child(int (*fn)(void))
 
 	assert_true(pid >= 0);
 	if (pid == 0)
-		_exit(fn());
+		(void)syscall(SYS_exit_group, fn());	/* a sanitizer's _exit makes more calls */
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return status;
 }
@@ -126,11 +126,10 @@ static int filtered(void)
 {
 	if (seccomp_only(few, CL_ARRAY_LEN(few), NULL))
 		return 1;
-	if (write(STDERR_FILENO, "", 0) != 0)
+	if (syscall(SYS_write, STDERR_FILENO, "", 0) != 0)
 		return 2;
-	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? 3 : 0;
+	/* by number: a sanitizer's mmap makes calls of its own */
+	return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 ? 3 : 0;
 }
 
 static int calls_other(void)
@@ -142,7 +141,7 @@ static int maps_code(void)
 {
 	if (seccomp_only(few, CL_ARRAY_LEN(few), NULL))
 		return 1;
-	(void)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	(void)syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return 0;
 }
 

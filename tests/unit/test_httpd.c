@@ -115,7 +115,7 @@ static int setup(void **state)
 	struct httpd_ops ops = { on_head, on_request, on_body, on_gone, on_drain, on_bad };
 	struct httpd_limits lim = { .head_max = 4096, .body_max = 1000, .head_timeout_ms = 80,
 				    .idle_timeout_ms = 200, .body_timeout_ms = 80, .out_high = 65536,
-				    .conns_max = 4 };
+				    .conns_max = 4, .buffered_max = 1500 };
 	socklen_t n = sizeof t.addr;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -472,6 +472,36 @@ static void more_connections_than_allowed_wait_until_one_ends(void **state)
 		(void)close(fds[i]);
 }
 
+static void buffered_bodies_of_a_listener_are_bounded_together_and_the_room_comes_back(void **state)
+{
+	static char body[801];
+	char head[128];
+	bool closed;
+	int a = client(), b = client();
+
+	(void)state;
+	memset(body, 'x', 800);
+	(void)snprintf(head, sizeof head, "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 801\r\n\r\n");
+	say(a, head);
+	say(a, body);
+	assert_string_equal(hear(a, 10, &closed), "");
+	say(b, head);
+	say(b, body);
+	assert_non_null(strstr(hear(b, 20, &closed), "HTTP/1.1 503"));
+	(void)close(a);
+	(void)close(b);
+	run_ms(10);
+	for (int i = 0; i < 5; i++) {
+		a = client();
+		say(a, head);
+		say(a, body);
+		say(a, "y");
+		assert_non_null(strstr(hear(a, 10, &closed), "HTTP/1.1 200"));
+		(void)close(a);
+		run_ms(5);
+	}
+}
+
 static void descriptors_come_with_a_request_on_a_unix_socket_that_takes_them(void **state)
 {
 	struct httpd_ops ops = { on_head, on_request, on_body, on_gone, on_drain, on_bad };
@@ -528,6 +558,7 @@ int main(void)
 		T(a_paused_upload_stops_the_client_and_goes_on),
 		T(a_slow_reader_is_reported_and_drained),
 		T(more_connections_than_allowed_wait_until_one_ends),
+		T(buffered_bodies_of_a_listener_are_bounded_together_and_the_room_comes_back),
 		T(descriptors_come_with_a_request_on_a_unix_socket_that_takes_them),
 	};
 #undef T

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define HISTORY_MAX 200
 #define HISTORY_BYTES (120u * 1024)	/* of one answer; a CALL's result holds 128 KiB */
@@ -200,6 +201,40 @@ static int call_chat_history(struct conv *c, json_t *body, struct buf *out)
 	struct ctenant *t = tenant_of(c, body);
 
 	return t ? history_for(c, t, body, out) : call_fail(out, 404, "there is no such tenant");
+}
+
+/* media_for - a file of the conversation as a sealed memfd, with its name and type */
+static int media_for(struct conv *c, struct ctenant *t, const json_t *body, struct buf *out, int *out_fd)
+{
+	struct span handle = text_of(body, "handle");
+	CL_BUF struct buf data = { 0 };
+	struct cl_err err = { 0 };
+	CL_CLOSE int fd = -1;
+	int rc;
+
+	buf_init(&data, MEDIA_MAX + 1);
+	rc = media_read(c, t->no, handle, &data, &err);
+	if (rc)
+		return call_fail(out, rc == -ENOENT ? 404 : rc == -ENODATA ? 409 : 503, "%s", err.text);
+	fd = memfd_create("media", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || cl_write_full(fd, data.p, data.n) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+		return call_fail(out, 503, "there is no memory for this file now");
+	(void)buf_printf(out, "{\"size\":%zu}", data.n);
+	*out_fd = cl_take_fd(&fd);
+	return 200;
+}
+
+/* call_media - the one method whose answer comes with a descriptor */
+static int call_media(struct conv *c, struct span method, json_t *body, struct buf *out, int *out_fd)
+{
+	char address[2 * CVS_HASH + 1];
+	bool web = span_eq_str(method, "web.media");
+	struct ctenant *t = web ? session_tenant(c, body, address) : tenant_of(c, body);
+
+	if (!t && web)
+		return call_fail(out, 401, "Please open your invitation link again.");
+	return t ? media_for(c, t, body, out, out_fd) : call_fail(out, 404, "there is no such tenant");
 }
 
 /* ---- invitations and bindings -------------------------------------------------------- */
@@ -478,13 +513,17 @@ int conv_call(struct conv *c, struct span method, struct span body, struct buf *
 	json_t *doc;
 	int status;
 
+	bool media = span_eq_str(method, "web.media") || span_eq_str(method, "chat.media");
+
 	*out_fd = -1;
 	for (size_t i = 0; i < CL_ARRAY_LEN(calls); i++) {
-		if (!span_eq_str(method, calls[i].name))
+		if (!media && !span_eq_str(method, calls[i].name))
 			continue;
 		doc = json_loadb(body.p ? body.p : "", body.n, JSON_REJECT_DUPLICATES, &je);
 		if (!json_is_object(doc))
 			status = call_fail(out, 422, "the body is not a JSON object: %s", doc ? "something else" : je.text);
+		else if (media)
+			status = call_media(c, method, doc, out, out_fd);
 		else
 			status = calls[i].fn(c, doc, out);
 		json_decref(doc);

@@ -89,7 +89,7 @@ void conv_drain(struct conv *c, struct httpd_req *r);
 
 /*
  * conv_call - channel.put, invite.new, invite.use, web.send, web.history,
- * chat.send, chat.history, bindings, binding.rm, web.media.
+ * chat.send, chat.history, bindings, binding.rm, web.media, chat.media.
  * Return: HTTP-like status with the answer's JSON in @out, or 0: not a method
  * of ours. @out_fd (-1, or a memfd that the caller now owns) goes with it.
  */

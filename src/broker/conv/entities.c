@@ -100,6 +100,19 @@ static bool link_ok(struct span url)
 	return false;
 }
 
+/* language_ok - of a pre: c, c++, objective-c, f# … */
+static bool language_ok(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      memchr("+-_.#", c, 5)))
+			return false;
+	}
+	return s.n > 0 && s.n <= 40;
+}
+
 /* begin - an entity opens here; @type NULL: a tag that we do not keep */
 static int begin(struct state *s, const char *tag, const char *type, struct span extra)
 {
@@ -420,7 +433,7 @@ static int write_entities(const struct state *s, struct buf *out)
 		if (e->extra.n && !strcmp(e->type, "text_link")) {
 			(void)buf_add_str(out, ",\"url\":");
 			(void)buf_add_json_str(out, e->extra);
-		} else if (e->extra.n && !strcmp(e->type, "pre") && e->extra.n <= 40) {
+		} else if (!strcmp(e->type, "pre") && language_ok(e->extra)) {
 			(void)buf_add_str(out, ",\"language\":");
 			(void)buf_add_json_str(out, e->extra);
 		}

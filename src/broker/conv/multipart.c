@@ -103,7 +103,7 @@ static int part_head(struct span head, struct part *out)
 	bool have = false;
 	struct span line, name;
 
-	while (head.n) {
+	while (head.p && head.n) {
 		const char *end = memmem(head.p, head.n, "\r\n", 2);
 
 		line = (struct span){ head.p, end ? (size_t)(end - head.p) : head.n };
@@ -167,7 +167,7 @@ int multipart_read(struct params *p, struct span content_type, struct span body,
 	if (boundary_of(content_type, &boundary))
 		return param_refuse(why, 400, NULL, SPAN(""), "multipart: no usable boundary");
 	n = (size_t)snprintf(mark, sizeof(mark), "\r\n--%.*s", SPAN_FMT(boundary));
-	if (!span_starts(body, (struct span){ mark + 2, n - 2 }))
+	if (!body.p || !span_starts(body, (struct span){ mark + 2, n - 2 }))
 		return param_refuse(why, 400, NULL, SPAN(""), "multipart: does not start with its boundary");
 	body.p += n - 2;
 	body.n -= n - 2;
