@@ -56,9 +56,12 @@ void on_audit(struct call *c)
 	}
 	if ((s = query_get(c->req, "kind")).n && span_copy(s, kind, sizeof kind) == 0)
 		q.kind = kind;
-	if ((s = query_get(c->req, "from")).n && num_parse_u64(s, UINT64_MAX, &q.from_number)) {
-		respond_error(c->req, 422, NULL, "from must be a number");
-		return;
+	if ((s = query_get(c->req, "from")).n) {
+		if (num_parse_u64(s, UINT64_MAX, &q.from_number)) {
+			respond_error(c->req, 422, NULL, "from must be a number");
+			return;
+		}
+		q.last = false;	/* page by page: lines from that number on */
 	}
 	buf_init(&rd.out, OUT_MAX);
 	if (audit_read(API_LEDGER_FD, &q, one, &rd, NULL, &err)) {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define TICK_US 20000000
+#define PER_TENANT_MAX 16u
 #define HEADERS "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n" \
 	"X-Content-Type-Options: nosniff\r\n"
 
@@ -58,7 +59,15 @@ static void on_tick(struct loop_timer *t)
 void events_open(struct api *a, struct httpd_req *r, uint32_t no)
 {
 	struct stream *s;
+	unsigned same = 0;
 
+	for (s = a->streams; s; s = s->next)
+		same += s->w.no == no;
+	/* one person's browsers must not use up what all have */
+	if (no && same >= PER_TENANT_MAX) {
+		respond_error(r, 429, "close a window", "this conversation is open in %u windows already", PER_TENANT_MAX);
+		return;
+	}
 	if (a->nstreams >= API_STREAMS_MAX) {
 		respond_error(r, 503, "close one", "there are %u event streams already", API_STREAMS_MAX);
 		return;

@@ -270,6 +270,11 @@ int files_sealed(struct api *a, const struct sealed_facts *f, int *out_fd, char 
 	if (r)
 		return cl_wrap(err, "agent '%s'", f->agent);
 	buf_init(&out, SEAL_MAX);
+	/* all at once: a buffer that grows leaves copies of the tokens behind */
+	if (buf_reserve(&out, SEAL_MAX)) {
+		buf_done(&out);
+		return cl_fail(err, ENOMEM, "no memory");
+	}
 	r = seal_render(buf_span(&template), buf_span(&safety), f->values, f->nvalues, &out, err);
 	if (r == 0) {
 		sha256_hex(out.p, out.n, digest);

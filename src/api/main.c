@@ -60,14 +60,14 @@ static const int calls[] = {
 	/* files: the store (SQLite), and what is read of the others */
 	SYS_openat, SYS_openat2, SYS_close, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_pread64,
 	SYS_pwrite64, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
-	SYS_statfs, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_readlinkat, 
-	SYS_faccessat, SYS_faccessat2, SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fallocate, 
+	SYS_statfs, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_readlinkat,
+	SYS_faccessat, SYS_faccessat2, SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fallocate,
 	SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_fchmod, SYS_fchown, SYS_umask, SYS_flock,
 	SYS_memfd_create,
 	/* memory, time, itself */
 	SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_futex,
 	SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall, SYS_sigaltstack,
-	SYS_getrandom, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, 
+	SYS_getrandom, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
 	SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_sysinfo, SYS_uname,
 	SYS_sched_yield, SYS_tgkill, SYS_exit, SYS_exit_group,
 #ifdef SYS_open	/* older forms, not on every architecture */

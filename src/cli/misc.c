@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* logs, routes, model, invitations, bindings, why, audit, events, version, completion */
 #include "cli/cli.h"
+#include "record/audit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,17 +253,28 @@ int cmd_why(struct cli *c)
 	return r;
 }
 
+static int kind_ok(const char *kind)
+{
+	for (const char *p = kind; *p; p++)
+		if (!((*p >= 'a' && *p <= 'z') || *p == '.'))
+			return cli_fail(EXIT_USAGE, "'%s' is not a kind, such as request.denied", kind);
+	return 0;
+}
+
 static int audit(struct cli *c, const char *form, uint32_t preset)
 {
-	const char *tenant = cli_opt(c, "tenant");
+	const char *tenant = cli_opt(c, "tenant"), *kind = cli_opt(c, "kind");
 	uint32_t lines;
 
 	if (tenant && id_ok(tenant))
 		return EXIT_USAGE;
 	if (cli_opt_u32(c, "lines", 100000000, preset, &lines))
 		return EXIT_USAGE;
-	return client_stream(c, client_path("/v1/audit?form=%s&lines=%u%s%s", form, lines,
-					    tenant ? "&tenant=" : "", tenant ? tenant : ""), put_piece, NULL);
+	if (kind && kind_ok(kind))
+		return EXIT_USAGE;
+	return client_stream(c, client_path("/v1/audit?form=%s&lines=%u%s%s%s%.64s", form, lines,
+					    tenant ? "&tenant=" : "", tenant ? tenant : "", kind ? "&kind=" : "",
+					    kind ? kind : ""), put_piece, NULL);
 }
 
 int cmd_audit_tail(struct cli *c)
@@ -270,16 +282,101 @@ int cmd_audit_tail(struct cli *c)
 	return audit(c, c->json ? "json" : "text", 50);
 }
 
+/* lines as they come, and the number of the last one: {"number":12,... */
+struct export {
+	char head[40];		/* how the line begins */
+	size_t n;
+	uint64_t last, lines;
+};
+
+static int export_piece(void *ctx, struct span piece)
+{
+	struct export *e = ctx;
+
+	for (size_t i = 0; i < piece.n; i++) {
+		if (piece.p[i] != '\n') {
+			if (e->n < sizeof e->head)
+				e->head[e->n++] = piece.p[i];
+			continue;
+		}
+		struct span rest = { e->head, e->n }, before;
+
+		if (span_cut(&rest, ':', &before) && span_eq_str(before, "{\"number\"") &&
+		    span_cut(&rest, ',', &before))
+			(void)num_parse_u64(before, UINT64_MAX, &e->last);	/* not a number: the page is the last */
+		e->lines++;
+		e->n = 0;
+	}
+	return put_piece(NULL, piece);
+}
+
+/* page by page: an answer is bounded, the ledger is not */
 int cmd_audit_export(struct cli *c)
 {
-	return audit(c, "json", 0);
+	const char *tenant = cli_opt(c, "tenant"), *kind = cli_opt(c, "kind");
+	uint64_t from = 1;
+
+	if (cli_opt(c, "lines"))
+		return cli_fail(EXIT_USAGE, "export gives all; for the last ones: cloister audit tail --json -n N");
+	if (tenant && id_ok(tenant))
+		return EXIT_USAGE;
+	if (kind && kind_ok(kind))
+		return EXIT_USAGE;
+	for (;;) {
+		struct export e = { 0 };
+		int r = client_stream(c, client_path("/v1/audit?form=json&lines=2000&from=%llu%s%s%s%.64s",
+						     (unsigned long long)from, tenant ? "&tenant=" : "", tenant ? tenant : "",
+						     kind ? "&kind=" : "", kind ? kind : ""), export_piece, &e);
+
+		if (r || e.lines == 0 || e.last < from)
+			return r;
+		from = e.last + 1;
+	}
+}
+
+/* a copy of the ledger, or the one of a service that does not run */
+static int verify_offline(struct cli *c, const char *dir, const char *key, const char *anchor_text)
+{
+	struct audit_anchor anchor;
+	struct audit_report rep = { 0 };
+	struct cl_err err = { 0 };
+	unsigned char pub[32];
+	char hex[65];
+	CL_CLOSE int fd = cl_open_dir(dir, &err);
+	json_t *v;
+	int r = fd < 0 ? fd : audit_key_read(key ? AT_FDCWD : fd, key ? key : "ledger.pub", pub, &err);
+
+	if (r >= 0 && anchor_text && audit_anchor_parse(span_str(anchor_text), &anchor))
+		return cli_fail(EXIT_USAGE, "--anchor wants NUMBER:64 hex digits");
+	if (r >= 0)
+		r = audit_verify(fd, pub, false, anchor_text ? &anchor : NULL, &rep, &err);
+	if (r && r != -EBADMSG)
+		return cli_fail(EXIT_FAILED, "%s", cl_err_str(&err));
+	cl_hex(rep.chain, sizeof rep.chain, hex);
+	v = json_pack("{s:b, s:s, s:s, s:I, s:I, s:I, s:s}", "ok", r == 0, "text", r ? err.text : "", "place", rep.place,
+		      "first", (json_int_t)rep.first, "last", (json_int_t)rep.last, "signed_to",
+		      (json_int_t)rep.signed_to, "chain", hex);
+	if (!client_print_json(c, v)) {
+		printf("%s%s\n", r ? "CHANGED: " : "unchanged", r ? err.text : "");
+		printf("records %llu to %llu in %llu segments, signed up to %llu; anchor %llu:%s\n",
+		       (unsigned long long)rep.first, (unsigned long long)rep.last, (unsigned long long)rep.segments,
+		       (unsigned long long)rep.signed_to, (unsigned long long)rep.last, hex);
+	}
+	json_decref(v);
+	return r ? EXIT_FAILED : EXIT_OK;
 }
 
 int cmd_audit_verify(struct cli *c)
 {
+	const char *key = cli_opt(c, "key"), *anchor = cli_opt(c, "anchor");
 	json_t *a = NULL;
-	int r = client_do(c, "GET", "/v1/audit/verify", NULL, &a);
+	int r;
 
+	if (c->nargs)
+		return verify_offline(c, c->arg[0], key, anchor);
+	if (key || anchor)
+		return cli_fail(EXIT_USAGE, "--key and --anchor need the ledger's directory: cloister audit verify DIR");
+	r = client_do(c, "GET", "/v1/audit/verify", NULL, &a);
 	if (r)
 		return r;
 	r = json_is_true(json_object_get(a, "ok")) ? EXIT_OK : EXIT_FAILED;

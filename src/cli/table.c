@@ -52,6 +52,11 @@ static const struct cli_option explain_options[] = {
 static const struct cli_option audit_options[] = {
 	{ "lines", 'n', "N", false, "the last N records (50)" },
 	{ "tenant", 0, "ID", false, "only of this tenant" },
+	{ "kind", 'k', "KIND", false, "only of this kind, or of all that begin so: request." },
+};
+static const struct cli_option verify_options[] = {
+	{ "key", 0, "FILE", false, "public key that was kept elsewhere (DIR/ledger.pub)" },
+	{ "anchor", 0, "NUMBER:HEX", false, "an anchor that was written down: it must still be there" },
 };
 
 const struct cli_command cli_commands[] = {
@@ -91,7 +96,7 @@ const struct cli_command cli_commands[] = {
 	{ "binding rm", "ID CHANNEL ADDRESS", "untie a person", 3, 3, cmd_binding_rm, NULL, 0 },
 	{ "why", "DENIAL", "a refusal in words, and what would allow it", 1, 1, cmd_why, NULL, 0 },
 	{ "audit tail", "", "the last records of the ledger", 0, 0, cmd_audit_tail, OPTIONS(audit_options) },
-	{ "audit verify", "", "has the ledger been changed", 0, 0, cmd_audit_verify, NULL, 0 },
+	{ "audit verify", "[DIR]", "has the ledger been changed; of DIR without the service", 0, 1, cmd_audit_verify, OPTIONS(verify_options) },
 	{ "audit export", "", "the whole ledger, a JSON line a record", 0, 0, cmd_audit_export, OPTIONS(audit_options) },
 	{ "events", "", "what happens, as it happens", 0, 0, cmd_events, NULL, 0 },
 	{ "version", "", "of this tool and of the service", 0, 0, cmd_version, NULL, 0 },

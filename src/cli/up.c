@@ -157,7 +157,7 @@ static int resolve_users(struct up *u)
 		const struct passwd *p = getpwnam(u->cfg.user[i]);
 
 		if (!p)
-			return cli_fail(-1, "the user '%s' is missing: run tools/setup-host, or systemd-sysusers with dist/cloister.sysusers",
+			return cli_fail(-1, "the user '%s' is missing: run tools/setup-host, or systemd-sysusers with dist/sysusers/cloister.conf",
 					u->cfg.user[i]);
 		if (p->pw_uid == 0 || p->pw_gid == 0)
 			return cli_fail(-1, "the user '%s' is root: programs must not be; see users: in cloister.yaml",

@@ -80,6 +80,17 @@ static uint64_t status_of(int w)
 	return WIFSIGNALED(w) ? 128u + (unsigned)WTERMSIG(w) : (unsigned)WEXITSTATUS(w);
 }
 
+/*
+ * run() makes each program the leader of a group of its own, and the whole group
+ * hears the signal; just after the fork there is no group yet, only the process.
+ */
+static int signal_group(pid_t pid, int signo)
+{
+	if (kill(-pid, signo) == 0)
+		return 0;
+	return errno == ESRCH ? kill(pid, signo) : -1;
+}
+
 /* ---- starting programs ---------------------------------------------------------- */
 
 /* In the child: signals as a fresh program expects them, own session, only 0, 1, 2. */
@@ -200,9 +211,12 @@ static void do_signal(void)
 	for (int i = 0; i < INIT_EXECS_MAX && m->id; i++)
 		if (execs[i].id == m->id)
 			target = execs[i].pid;
-	/* run() made each the leader of a group of its own: the whole group hears it */
-	if (target <= 0 || m->a == 0 || m->a >= NSIG || kill(-target, (int)m->a) < 0)
-		say(INIT_REFUSED, m->id, target > 0 ? (uint64_t)errno : ESRCH, 0, NULL, 0);
+	if (target <= 0)
+		say(INIT_REFUSED, m->id, ESRCH, 0, NULL, 0);
+	else if (m->a == 0 || m->a >= NSIG)
+		say(INIT_REFUSED, m->id, EINVAL, 0, NULL, 0);
+	else if (signal_group(target, (int)m->a) < 0)
+		say(INIT_REFUSED, m->id, (uint64_t)errno, 0, NULL, 0);
 }
 
 /* ---- what arrives ---------------------------------------------------------------- */
@@ -255,7 +269,7 @@ static void on_control(void)
 	} else if (in.m.type == INIT_STOP) {
 		if (state != RUNNING)
 			_exit(0);
-		(void)kill(-agent, SIGTERM);	/* it may be gone: reaped next */
+		(void)signal_group(agent, SIGTERM);	/* it may be gone: reaped next */
 	} else if (state == RUNNING && in.m.type == INIT_EXEC) {
 		do_exec(fds);
 	} else if (state == RUNNING && in.m.type == INIT_SIGNAL) {
@@ -295,7 +309,7 @@ static void on_signals(int fd)
 		if (si.ssi_signo == SIGTERM && si.ssi_pid == 0) {
 			if (state != RUNNING)
 				_exit(0);
-			(void)kill(-agent, SIGTERM);	/* it may be gone: reaped next */
+			(void)signal_group(agent, SIGTERM);	/* it may be gone: reaped next */
 		}
 	reap();
 }

@@ -2,7 +2,8 @@
 /*
  * The sender's side: a list of records that the ledger has not yet answered.
  * One link breaks, the next gets them again, in order, marked `resent`; so a
- * record may be there twice after a crash, but is never missing.
+ * record may be there twice after a crash, but is never missing. What had to
+ * wait carries `sent_us`, the time when it happened.
  */
 #include "record/record.h"
 
@@ -15,11 +16,11 @@ struct record_entry {
 	record_done_fn *fn;
 	void *ctx;
 	int64_t at_us;
-	bool must, sent, marked;
+	bool must, sent, tried, marked, timed;
 	uint32_t kind;
 	char tenant[TENANT_ID_MAX + 1];
 	size_t n;
-	char body[];			/* room for the two fields of mark_resent() */
+	char body[];			/* room for the two fields of mark_late() */
 };
 
 #define MARK_BYTES (2 * 12)
@@ -49,6 +50,9 @@ static void finish(struct record_entry *e, int code, uint64_t number)
 		fn(ctx, code, number);
 }
 
+static void mark_late(struct record_entry *e);
+static int transmit(struct record_client *rc, struct record_entry *e);
+
 static void on_answer(void *ctx, uint32_t type, const union wire_any *msg, int *fds, size_t nfds)
 {
 	struct record_entry *e = ctx;
@@ -60,8 +64,12 @@ static void on_answer(void *ctx, uint32_t type, const union wire_any *msg, int *
 	}
 	if (!msg) {		/* the link broke: keep it for the next one */
 		e->sent = false;
-		if (rc->chan && !chan_up(rc->chan))
+		if (rc->chan && !chan_up(rc->chan)) {
 			rc->chan = NULL;
+		} else if (rc->chan) {	/* an older link: the new one is there already */
+			mark_late(e);
+			(void)transmit(rc, e);	/* fails without memory: at the next link */
+		}
 		return;
 	}
 	uint32_t code = type == MSG_RECORDED ? msg->recorded.code : EPROTO;
@@ -81,19 +89,22 @@ static void put_num(struct record_entry *e, uint32_t f, uint64_t v)
 	e->n += sizeof b;
 }
 
-/* Sent before, unanswered: say so, and when it really was. */
-static void mark_resent(struct record_entry *e)
+/* It waited: say when it really was, and whether it may be there already. */
+static void mark_late(struct record_entry *e)
 {
 	const struct record_kind_info *k = record_kind_info(e->kind);
 
-	if (e->marked || !k)
+	if (!k)
 		return;
-	e->marked = true;
 	for (const uint8_t *o = k->optional; *o; o++) {
-		if (*o == RF_RESENT)
+		if (*o == RF_RESENT && e->tried && !e->marked) {
 			put_num(e, RF_RESENT, 1);
-		if (*o == RF_SENT_US)
+			e->marked = true;
+		}
+		if (*o == RF_SENT_US && !e->timed) {
 			put_num(e, RF_SENT_US, (uint64_t)e->at_us);
+			e->timed = true;
+		}
 	}
 }
 
@@ -114,6 +125,7 @@ static int transmit(struct record_client *rc, struct record_entry *e)
 	if (r == -EPIPE || r == -ECONNRESET)
 		return 0;
 	e->sent = r == 0;
+	e->tried |= e->sent;
 	return r;
 }
 
@@ -126,7 +138,7 @@ void record_client_link(struct record_client *rc, struct chan *c)
 		next = e->next;
 		if (e->sent)
 			continue;
-		mark_resent(e);
+		mark_late(e);
 		if (transmit(rc, e) && !e->sent)
 			break;		/* no memory: the rest at the next link */
 	}

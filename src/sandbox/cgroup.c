@@ -181,12 +181,10 @@ int cgroup_host_open(struct cgroup_host *h, const char *base, struct cl_err *err
 	if (!p.have[CG_MEMORY] || !p.have[CG_PIDS] || !p.have[CG_CPU])
 		return cl_fail(err, ENOSYS, "cgroup: the host offers no %s controller under " CGROUP_ROOT,
 			       !p.have[CG_MEMORY] ? "memory" : !p.have[CG_PIDS] ? "pids" : "cpu");
-	if (h->v2)
-		return open_base(h, CG_UNIFIED, CGROUP_ROOT, err);
 	/* v2 beside v1 freezes and kills; else the v1 freezer does. Each join costs
 	 * time at start: what no wall needs (blkio, cpuset) is not joined. */
 	const bool use[CG_COUNT] = {
-		[CG_UNIFIED] = p.have[CG_UNIFIED], [CG_MEMORY] = true, [CG_PIDS] = true, [CG_CPU] = true,
+		[CG_UNIFIED] = p.have[CG_UNIFIED], [CG_MEMORY] = !p.v2, [CG_PIDS] = !p.v2, [CG_CPU] = !p.v2,
 		[CG_FREEZER] = p.have[CG_FREEZER] && !p.have[CG_UNIFIED],
 		[CG_DEVICES] = p.have[CG_DEVICES],
 	};
@@ -196,11 +194,13 @@ int cgroup_host_open(struct cgroup_host *h, const char *base, struct cl_err *err
 
 		if (!use[i])
 			continue;
-		(void)snprintf(root, sizeof root, "%s/%s", CGROUP_ROOT, v1_names[i]);	/* fits */
+		(void)snprintf(root, sizeof root, "%s/%s", CGROUP_ROOT, p.v2 ? "" : v1_names[i]);	/* fits */
 		r = open_base(h, (enum cgroup_ctl)i, root, err);
 	}
-	if (r)
+	if (r) {
+		(void)cgroup_host_remove(h);	/* what is in use stays, and is somebody's */
 		cgroup_host_done(h);
+	}
 	return r;
 }
 

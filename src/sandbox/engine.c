@@ -61,7 +61,7 @@ static int load_init(const char *path, struct cl_err *err)
 	if (from < 0 || fstat(from, &st) < 0 || !S_ISREG(st.st_mode))
 		return cl_fail(err, from < 0 ? errno : EINVAL, "engine: '%s'", path);
 	to = memfd_create("cloister-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | 0x10u /* MFD_EXEC */);
-	if (to < 0)	/* before 6.3 there is no MFD_EXEC, and every memfd is executable */
+	if (to < 0 && errno == EINVAL)	/* before 6.3 there is no MFD_EXEC, and every memfd is executable */
 		to = memfd_create("cloister-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (to < 0)
 		return cl_fail(err, errno, "engine: memfd");

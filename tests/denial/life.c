@@ -77,13 +77,20 @@ static int inside(int argc, char **argv)
 			}
 		while (wait(NULL) > 0)
 			;
-		usleep(50000);
-		DIR *d = opendir("/proc");
-		struct dirent *e;
 		int n = 0;
 
-		while (d && (e = readdir(d)))
-			n += e->d_name[0] >= '0' && e->d_name[0] <= '9';
+		for (int tries = 0; tries < 100; tries++) {	/* init may have to wait for a processor */
+			DIR *d = opendir("/proc");
+			struct dirent *e;
+
+			for (n = 0; d && (e = readdir(d));)
+				n += e->d_name[0] >= '0' && e->d_name[0] <= '9';
+			if (d)
+				closedir(d);
+			if (n <= 3)
+				break;
+			usleep(50000);
+		}
 		return n <= 3 ? 12 : 1;	/* the agent, ourselves; init is hidden */
 	}
 	if (strcmp(what, "lock") == 0) {
@@ -162,7 +169,7 @@ static struct init_msg get(struct box *b, uint32_t type)
 	} u;
 	struct pollfd p = { .fd = b->res.fds[SPAWNED_FD_CONTROL], .events = POLLIN };
 
-	CHECK(poll(&p, 1, 5000) == 1);
+	CHECK(poll(&p, 1, 20000) == 1);
 	ssize_t k = recv(p.fd, u.b, sizeof u.b, 0);
 
 	CHECK(k > 0 && init_msg_ok(&u.m, (size_t)k, true));
@@ -208,7 +215,7 @@ static void start(struct box *b, const char *name)
 	CHECK(get(b, INIT_STARTED).a > 1);
 	struct pollfd lp = { .fd = b->res.fds[SPAWNED_FD_LOG], .events = POLLIN };
 
-	CHECK(poll(&lp, 1, 5000) == 1 && read(lp.fd, text, sizeof text) == 3 && memcmp(text, "up\n", 3) == 0);
+	CHECK(poll(&lp, 1, 20000) == 1 && read(lp.fd, text, sizeof text) == 3 && memcmp(text, "up\n", 3) == 0);
 	CHECK(cgroup_has(&b->cg, b->res.pid) == 1);
 }
 
@@ -360,7 +367,7 @@ static void stop(struct box *b)
 
 	put(b, INIT_STOP, 0, 0);
 	CHECK(get(b, INIT_EXITED).a == 128 + SIGTERM);
-	CHECK(poll(&p, 1, 5000) == 1);
+	CHECK(poll(&p, 1, 20000) == 1);
 	end(b);
 }
 

@@ -542,6 +542,32 @@ static void an_agent_that_talks_without_end_is_slowed_down(void **state)
 	assert_int_equal(send.status, 200);
 }
 
+static void only_a_few_large_bodies_are_held_at_once(void **state)
+{
+	struct ask a[5];
+	uint64_t max = 0;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		a[i] = (struct ask){ .r = { .method = SPAN("POST"), .path = SPAN("/telegram/bot" TOKEN "/sendDocument"),
+					    .content_length = i == 4 ? 100 : UINT64_MAX } };
+		if (i == 3)
+			assert_int_equal(conv_head(W.conv, &a[i].r, 1, &max), HTTPD_DONE);
+		else
+			assert_int_equal(conv_head(W.conv, &a[i].r, 1, &max), HTTPD_BUFFER);
+	}
+	assert_int_equal(a[3].status, 429);
+	conv_gone(W.conv, &a[0].r);	/* one left before its body was there */
+	a[3] = (struct ask){ .r = { .method = SPAN("POST"), .path = SPAN("/telegram/bot" TOKEN "/sendDocument"),
+				    .content_length = 5000000 } };
+	assert_int_equal(conv_head(W.conv, &a[3].r, 1, &max), HTTPD_BUFFER);
+	assert_true(max > 20000000);
+	for (int i = 1; i < 5; i++) {
+		conv_request(W.conv, &a[i].r, 1);
+		assert_int_equal(a[i].status, 400);
+	}
+}
+
 static void what_waits_for_an_agent_has_a_limit_that_the_person_is_told(void **state)
 {
 	(void)state;
@@ -781,6 +807,7 @@ int main(void)
 		T(a_voice_note_of_the_person_is_fetched_when_the_agent_asks),
 		T(edits_and_deletes_reach_the_messenger_under_its_own_ids),
 		T(an_agent_that_talks_without_end_is_slowed_down),
+		T(only_a_few_large_bodies_are_held_at_once),
 		T(what_waits_for_an_agent_has_a_limit_that_the_person_is_told),
 		T(a_wrong_bot_token_is_told_to_the_operator),
 		T(a_wrong_token_of_a_sandbox_is_refused_and_recorded),

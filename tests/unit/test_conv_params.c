@@ -185,6 +185,8 @@ static void html_and_markdown_become_plain_text_and_entities(void **state)
 		   "[{\"type\":\"pre\",\"offset\":0,\"length\":1,\"language\":\"c\"}]");
 	check_text("HTML", "<a href=\"https://x.y/?a=1&amp;b=2\">go</a>", "go",
 		   "[{\"type\":\"text_link\",\"offset\":0,\"length\":2,\"url\":\"https://x.y/?a=1&b=2\"}]");
+	check_text("HTML", "<pre><code class=\"language-a\x01 b\">x</code></pre>", "x",
+		   "[{\"type\":\"pre\",\"offset\":0,\"length\":1}]");
 	check_text("HTML", "<a href=\"tg://user?id=5\">him</a><a href=\"javascript:x\">js</a>", "himjs", "");
 	check_text("HTML", "<i><b>x</i></b>", NULL, NULL);
 	check_text("HTML", "<b>x", NULL, NULL);

@@ -84,14 +84,12 @@ static void root_is_no_user_to_drop_to(void **state)
 	assert_int_equal(in_child(refused), 0);
 }
 
+static char scratch[64];
+
 static int locked(void)
 {
-	char path[] = "/tmp/cl-drop-XXXXXX";
-	int dir, fd;
+	int dir = open(scratch, O_RDONLY | O_DIRECTORY), fd;
 
-	if (!mkdtemp(path))
-		return 1;
-	dir = open(path, O_RDONLY | O_DIRECTORY);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || landlock_only(NULL, 0, &dir, 1, true, NULL, NULL))
 		return 2;
 	fd = openat(dir, "f", O_RDWR | O_CREAT, 0600);
@@ -114,8 +112,11 @@ static int locked(void)
 static void landlock_leaves_the_given_directory_only(void **state)
 {
 	(void)state;
+	(void)snprintf(scratch, sizeof scratch, "/tmp/cl-drop-XXXXXX");
+	assert_non_null(mkdtemp(scratch));
 	int status = in_child(locked);
 
+	test_rm_tree(scratch);
 	assert_int_equal(WEXITSTATUS(status), 0);
 	assert_true(WIFEXITED(status));
 }

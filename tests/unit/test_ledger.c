@@ -50,7 +50,7 @@ static uint64_t head_offset(struct world *w)
 static void a_crash_in_the_middle_of_any_write_is_repaired_and_recorded(void **state)
 {
 	struct world *w = *state;
-	size_t n, nhead;
+	size_t n, nhead, tried = 0;
 	uint64_t torn = 0;
 
 	crash_after(w, 7);
@@ -59,7 +59,9 @@ static void a_crash_in_the_middle_of_any_write_is_repaired_and_recorded(void **s
 	size_t from = (size_t)head_offset(w);
 
 	assert_true(from < n);
-	for (size_t cut = from; cut <= n; cut++) {
+	/* each is some waits for the disk: every seventh byte reaches every part of a frame */
+	for (size_t cut = from; cut <= n; cut += 7) {
+		tried++;
 		world_put(w, "segment-00000001.cl", p, cut);
 		world_put(w, "head", head, nhead);
 		world_open(w, NULL);
@@ -68,7 +70,7 @@ static void a_crash_in_the_middle_of_any_write_is_repaired_and_recorded(void **s
 		torn += world_verified(w).torn;
 	}
 	/* all but those at the borders between frames */
-	assert_true(torn > (n - from) / 2 && torn < n - from);
+	assert_true(tried > 50 && torn > tried / 2 && torn < tried);
 	free(p);
 	free(head);
 }
@@ -219,7 +221,7 @@ static void kill_9_while_writing_and_rotating_always_opens_again(void **state)
 	const struct journal_options opt = { .segment_bytes = 6000, .check_every = 7 };
 	uint64_t last = 0;
 
-	for (int round = 0; round < 25; round++) {
+	for (int round = 0; round < 12; round++) {
 		int pipes[2];
 		uint64_t told = 0, got;
 
@@ -244,7 +246,7 @@ static void kill_9_while_writing_and_rotating_always_opens_again(void **state)
 			}
 		}
 		(void)close(pipes[1]);
-		for (int k = 0; k < 5 + 17 * round; k++)
+		for (int k = 0; k < 5 + 31 * round; k++)
 			if (read(pipes[0], &got, sizeof got) == sizeof got)
 				told = got;
 		assert_int_equal(kill(pid, SIGKILL), 0);

@@ -304,6 +304,54 @@ static void records_wait_for_the_next_ledger_and_are_sent_again(void **state)
 	(void)verified(p->dir);
 }
 
+struct late { int resent, timed; };
+
+static int count_late(void *ctx, const struct audit_record *r)
+{
+	struct late *l = ctx;
+	struct record_value v;
+
+	l->resent += record_find(r->body, RF_RESENT, &v);
+	l->timed += record_find(r->body, RF_SENT_US, &v);
+	return 0;
+}
+
+static void what_waited_says_since_when_and_what_was_sent_before_says_so(void **state)
+{
+	struct prog *p = *state;
+	struct told t = { .p = p, .want = 5 };
+	struct late l = { 0 };
+	struct record r;
+
+	for (int i = 0; i < 5; i++) {		/* no link yet */
+		fill(&r, RECORD_TENANT_STATE, i);
+		assert_int_equal(record_send_must(&p->rc, &r, on_durable, &t), 0);
+	}
+	start(p, NULL);
+	spin(p, 10000);
+	assert_int_equal(t.n, 5);
+	assert_int_equal(audit_read(p->dirfd, &(struct audit_query){ .tenant = "alice" }, count_late, &l,
+				    NULL, NULL), 0);
+	assert_int_equal(l.timed, 5);
+	assert_int_equal(l.resent, 0);
+	assert_int_equal(kill(p->pid, SIGSTOP), 0);
+	t = (struct told){ .p = p, .want = 3 };
+	for (int i = 0; i < 3; i++) {		/* sent, never answered */
+		fill(&r, RECORD_TENANT_STATE, i);
+		assert_int_equal(record_send_must(&p->rc, &r, on_durable, &t), 0);
+	}
+	(void)end(p, SIGKILL);
+	start(p, NULL);
+	spin(p, 10000);
+	assert_int_equal(t.n, 3);
+	l = (struct late){ 0 };
+	assert_int_equal(audit_read(p->dirfd, &(struct audit_query){ .tenant = "alice" }, count_late, &l,
+				    NULL, NULL), 0);
+	assert_int_equal(l.timed, 8);
+	assert_int_equal(l.resent, 3);
+	assert_int_equal(WEXITSTATUS(end(p, 0)), 0);
+}
+
 /* Fills the small disk with a file of its own until nothing goes. */
 static void fill_disk(struct prog *p, const char *name)
 {
@@ -366,6 +414,7 @@ int main(void)
 		T(a_kind_of_another_program_is_refused_and_noted),
 		T(kill_9_at_any_moment_loses_nothing_that_was_answered),
 		T(records_wait_for_the_next_ledger_and_are_sent_again),
+		T(what_waited_says_since_when_and_what_was_sent_before_says_so),
 		T(a_full_disk_refuses_and_the_ledger_goes_on_when_there_is_room),
 	};
 

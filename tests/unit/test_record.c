@@ -223,7 +223,7 @@ static void each_flipped_byte_is_found(void **state)
 	struct world *w = *state;
 	size_t n;
 
-	build(w, 20);
+	build(w, 16);
 	assert_true(world_verified(w).segments >= 2);
 	for (uint64_t s = 1; s <= 2; s++) {
 		char name[SEGMENT_NAME_MAX];

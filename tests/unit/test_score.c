@@ -195,7 +195,7 @@ static void more_faults_never_raise_the_score(void **state)
 	for (int i = 0; i < SCORE_METRICS; i++) {
 		double before = INFINITY;
 
-		for (double bad = 0; bad <= 100; bad += 5) {
+		for (double bad = 0; bad <= 100; bad += 20) {
 			all(.7, .7, .7, .7, 1000);
 			struct score_count *c = &counts[i];
 

@@ -87,7 +87,8 @@ export const tests = [
 		const evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script><b>bold</b>";
 
 		await enter(s, page, "alice");
-		await say(page, "please: say " + evil);
+		/* as code: from anything else OpenClaw itself takes the tags away */
+		await say(page, "please: say `" + evil + "`");
 		await from(page, "agent", "onerror").waitFor({ timeout: 120000 });
 		assert.equal(await page.locator(".bubble img, .bubble script, .bubble b").count(), 0);
 		assert.notEqual(await page.title(), "owned");

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_MAX (1u << 20)
+#define BODY_MAX (256u << 10)
 #define MEDIA_BODY_MAX (21u << 20)	/* Telegram takes 20 MB back through getFile */
+#define UPLOADS_MAX 3			/* of a tenant at once: each is held in memory */
 #define SLOW_TELL_US (20 * 1000000LL)
 
 int64_t conv_now_ms(void)
@@ -210,12 +211,14 @@ void conv_tenant_state(struct conv *c, uint32_t no, uint32_t state, struct span 
 	before = t->state;
 	t->state = state;
 	if (state == TENANT_RUNNING) {
-		t->slow_told = false;
+		t->slow_told = t->failed_told = false;
 		loop_timer_del(&t->slow);
 	}
-	if (state == TENANT_FAILED && before != state && cvs_waiting(c->store, no, NULL) > 0)
+	if (state == TENANT_FAILED && before != state && !t->failed_told && cvs_waiting(c->store, no, NULL) > 0) {
+		t->failed_told = true;
 		(void)conv_notice(c, no, "Your assistant could not be started. Your message is kept, and the "
 					 "people who run this service have been told.");
+	}
 	(void)reason;	/* for operators, not for persons */
 }
 
@@ -277,6 +280,36 @@ static int door_parse(struct span path, struct door *out)
 	return 0;
 }
 
+/* upload_begin - a large body is held in memory: a few at a time for each tenant */
+static int upload_begin(struct conv *c, struct ctenant *t, struct httpd_req *r, uint64_t *body_max)
+{
+	struct wait *w = t->uploads < UPLOADS_MAX ? calloc(1, sizeof(*w)) : NULL;
+
+	if (!w) {
+		answer_error(r, 429, "Too Many Requests: %d files are on their way already", UPLOADS_MAX);
+		return HTTPD_DONE;
+	}
+	*w = (struct wait){ .c = c, .no = t->no, .r = r, .upload = true };
+	r->ctx = w;
+	t->uploads++;
+	*body_max = MEDIA_BODY_MAX;
+	return HTTPD_BUFFER;
+}
+
+static void upload_end(struct conv *c, struct httpd_req *r)
+{
+	struct wait *w = r->ctx;
+	struct ctenant *t;
+
+	if (!w || !w->upload)
+		return;
+	t = conv_tenant(c, w->no);
+	if (t && t->uploads)
+		t->uploads--;
+	r->ctx = NULL;
+	free(w);
+}
+
 int conv_head(struct conv *c, struct httpd_req *r, uint32_t no, uint64_t *body_max)
 {
 	struct ctenant *t = conv_tenant(c, no);
@@ -313,7 +346,9 @@ int conv_head(struct conv *c, struct httpd_req *r, uint32_t no, uint64_t *body_m
 		answer_error(r, 415, "Unsupported Media Type: a compressed body is not taken");
 		return HTTPD_DONE;
 	}
-	*body_max = m->what == DO_SEND_MEDIA || m->what == DO_SEND_GROUP ? MEDIA_BODY_MAX : BODY_MAX;
+	*body_max = BODY_MAX;
+	if ((m->what == DO_SEND_MEDIA || m->what == DO_SEND_GROUP) && r->content_length > BODY_MAX)
+		return upload_begin(c, t, r, body_max);
 	return HTTPD_BUFFER;
 }
 
@@ -354,6 +389,7 @@ void conv_request(struct conv *c, struct httpd_req *r, uint32_t no)
 	struct params p;
 	struct door d;
 
+	upload_end(c, r);
 	/* all of it was right in conv_head; a tenant may have been removed meanwhile */
 	if (!t || door_parse(r->path, &d)) {
 		answer_error(r, 404, "Not Found");
@@ -386,6 +422,10 @@ void conv_gone(struct conv *c, struct httpd_req *r)
 
 	if (!w)
 		return;
+	if (w->upload) {
+		upload_end(c, r);
+		return;
+	}
 	r->ctx = NULL;
 	w->r = NULL;
 	if (w->t) {

@@ -26,6 +26,7 @@ struct wait {
 	json_t *allowed;		/* owned; NULL = all */
 	bool answer_true;		/* deletes, reactions: result true, no message */
 	bool media;			/* owned by a fetch that goes on (media.c) */
+	bool upload;			/* a large body is still coming in */
 };
 
 struct ctenant {
@@ -39,7 +40,8 @@ struct ctenant {
 	struct wait *poll;
 	int64_t typing_until_us;	/* monotonic */
 	struct loop_timer slow;		/* the person waits: say that the agent is being woken */
-	bool slow_told;
+	bool slow_told, failed_told;
+	uint32_t uploads;		/* requests whose large body is held in memory */
 	struct buf tail;		/* end of what was said lately, for the outbound scan */
 	int64_t sends_left_us, sends_at_us;	/* of the agent: see send_room() */
 };

@@ -91,6 +91,31 @@ int body_rules(struct span body, const struct body_rule *rules, size_t nrules, c
 	return 0;
 }
 
+/*
+ * Members of @object by name, in one walk: bodies may be megabytes. Names that
+ * are absent have type JSON_NONE.
+ */
+static void members(struct json_val object, const char *const *names, size_t n, struct json_val *out)
+{
+	struct json_it it = json_each(object);
+	struct json_val v;
+	struct span key;
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = (struct json_val){ .type = JSON_NONE };
+	if (object.type != JSON_OBJECT)
+		return;
+	while (json_next(&it, &key, &v)) {
+		bool plain = !key.n || !memchr(key.p, '\\', key.n);
+
+		for (size_t i = 0; i < n; i++)
+			if (plain ? span_eq_str(key, names[i]) : json_key_is(key, names[i])) {
+				out[i] = v;
+				break;
+			}
+	}
+}
+
 /* ---- what makes the upstream reach out ----------------------------------------------- */
 
 static bool is_data_url(struct json_val v)
@@ -125,8 +150,13 @@ static bool tool_local(struct json_val tool, enum body_shape shape)
 /* one part of a message's content */
 static bool part_fetches(struct json_val part)
 {
-	struct json_val url = json_get(part, "image_url"), source = json_get(part, "source");
-	struct json_val file = json_get(part, "file_url"), inner;
+	static const char *const names[] = { "image_url", "source", "file_url", "content" };
+	struct json_val m[CL_ARRAY_LEN(names)], url, source, file, inner;
+
+	members(part, names, CL_ARRAY_LEN(names), m);
+	url = m[0];
+	source = m[1];
+	file = m[2];
 
 	if (url.type == JSON_OBJECT)
 		url = json_get(url, "url");
@@ -136,7 +166,7 @@ static bool part_fetches(struct json_val part)
 		return true;
 	if (source.type == JSON_OBJECT && json_is(json_get(source, "type"), "url"))
 		return true;
-	inner = json_get(part, "content");	/* Anthropic's tool_result holds parts again */
+	inner = m[3];	/* Anthropic's tool_result holds parts again */
 	if (inner.type == JSON_ARRAY) {
 		struct json_it it = json_each(inner);
 		struct span key;
@@ -178,33 +208,31 @@ static bool messages_fetch(struct json_val list)
 
 bool body_fetches(struct span body, enum body_shape shape, char *what, size_t n)
 {
-	static const char *const keys[] = { "web_search_options", "mcp_servers", "container", "plugins",
-		"background", "previous_response_id", "file_ids", "webhook", "webhook_url", "callback_url" };
-	struct json_val root = json_root(body), v;
+	static const char *const names[] = { "tools", "messages", "input",
+		/* and these must not be there at all */
+		"web_search_options", "mcp_servers", "container", "plugins", "background", "previous_response_id",
+		"file_ids", "webhook", "webhook_url", "callback_url" };
+	struct json_val root = json_root(body), v[CL_ARRAY_LEN(names)], tool;
 	struct json_it it;
 	struct span key;
 
 	if (shape == BODY_SHAPE_HTTP || root.type != JSON_OBJECT)
 		return false;
-	for (size_t i = 0; i < CL_ARRAY_LEN(keys); i++) {
-		v = json_get(root, keys[i]);
-		if (v.type != JSON_NONE && v.type != JSON_NULL && v.type != JSON_FALSE) {
-			(void)snprintf(what, n, "\"%s\"", keys[i]);
+	members(root, names, CL_ARRAY_LEN(names), v);
+	for (size_t i = 3; i < CL_ARRAY_LEN(names); i++)
+		if (v[i].type != JSON_NONE && v[i].type != JSON_NULL && v[i].type != JSON_FALSE) {
+			(void)snprintf(what, n, "\"%s\"", names[i]);
 			return true;
 		}
-	}
-	v = json_get(root, "tools");
-	if (v.type == JSON_ARRAY) {
-		struct json_val tool;
-
-		it = json_each(v);
+	if (v[0].type == JSON_ARRAY) {
+		it = json_each(v[0]);
 		while (json_next(&it, &key, &tool))
 			if (!tool_local(tool, shape)) {
 				(void)snprintf(what, n, "a tool that runs at the provider");
 				return true;
 			}
 	}
-	if (messages_fetch(json_get(root, "messages")) || messages_fetch(json_get(root, "input"))) {
+	if (messages_fetch(v[1]) || messages_fetch(v[2])) {
 		(void)snprintf(what, n, "a picture or file by its address");
 		return true;
 	}
@@ -213,17 +241,17 @@ bool body_fetches(struct span body, enum body_shape shape, char *what, size_t n)
 
 void body_facts(struct span body, struct body_facts *out)
 {
-	static const char *const max_keys[] = { "max_completion_tokens", "max_tokens", "max_output_tokens" };
-	struct json_val root = json_root(body);
+	static const char *const names[] = { "model", "stream", "max_completion_tokens", "max_tokens",
+					     "max_output_tokens" };
+	struct json_val v[CL_ARRAY_LEN(names)];
 	uint64_t n;
 
 	memset(out, 0, sizeof *out);
-	if (root.type != JSON_OBJECT)
-		return;
-	if (json_text_copy(json_get(root, "model"), out->model, sizeof out->model))
+	members(json_root(body), names, CL_ARRAY_LEN(names), v);
+	if (json_text_copy(v[0], out->model, sizeof out->model))
 		out->model[0] = '\0';
-	out->stream = json_get(root, "stream").type == JSON_TRUE;
-	for (size_t i = 0; i < CL_ARRAY_LEN(max_keys); i++)
-		if (json_u64(json_get(root, max_keys[i]), &n) == 0 && n > out->max_tokens)
+	out->stream = v[1].type == JSON_TRUE;
+	for (size_t i = 2; i < CL_ARRAY_LEN(names); i++)
+		if (json_u64(v[i], &n) == 0 && n > out->max_tokens)
 			out->max_tokens = n;
 }

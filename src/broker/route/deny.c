@@ -7,11 +7,16 @@
 
 void new_id(const char *prefix, char out[ID_SIZE])
 {
-	uint8_t r[8];
+	static uint8_t pool[512];	/* one system call for many */
+	static size_t left;
 	char hex[17];
 
-	cl_random(r, sizeof r);
-	cl_hex(r, sizeof r, hex);
+	if (left == 0) {
+		cl_random(pool, sizeof pool);
+		left = sizeof pool;
+	}
+	left -= 8;
+	cl_hex(pool + left, 8, hex);
 	(void)snprintf(out, ID_SIZE, "%s%s", prefix, hex);
 }
 

@@ -254,23 +254,13 @@ static void on_addrs(void *ctx, const union addr *addrs, size_t n, const char *w
 	up_call_next_addr(c, "resolve", words);
 }
 
-/* Is this idle connection still silent and open? */
-static bool still_idle(struct up_conn *k)
-{
-	char b;
-
-	if (k->can_read)
-		return false;
-	return recv(k->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
-}
-
 static void start(struct up_call *c)
 {
 	struct up_conn *k;
 
 	c->started = true;
 	while ((k = c->pool->idle)) {
-		if (still_idle(k)) {
+		if (up_conn_silent(k)) {
 			up_conn_use(k, c);
 			return;
 		}

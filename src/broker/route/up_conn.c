@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define JUST_NOW_US 1000
+
 static void conn_run(struct up_conn *k);
 
 static void on_ready(struct loop_timer *t)
@@ -129,6 +131,8 @@ static void on_io(struct loop_io *io, uint32_t events)
 
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		k->can_read = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		k->ended = true;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		k->can_write = true;
 	conn_run(k);
@@ -267,6 +271,7 @@ static void finished(struct up_conn *k, size_t left)
 		int64_t keep = k->keep_s > 1 ? (int64_t)(k->keep_s - 1) * 1000000 : UP_IDLE_US;
 
 		k->state = UPC_IDLE;
+		k->idle_us = loop_now_us(k->u->loop);
 		k->next_idle = k->pool->idle;
 		k->pprev_idle = &k->pool->idle;
 		if (k->next_idle)
@@ -469,6 +474,8 @@ static void receive(struct up_conn *k)
 					: "the connection ended without an answer");
 			return;
 		}
+		if ((size_t)n < UP_READ && !k->ssl && !k->ended)
+			k->can_read = false;	/* an edge tells of more */
 		deadline(k, (int64_t)c->idle_ms * 1000);
 		if (eat(k, (struct span){ k->u->io_buf, (size_t)n }))
 			return;
@@ -476,17 +483,26 @@ static void receive(struct up_conn *k)
 	up_conn_ready(k);	/* more may be there; others first */
 }
 
-/* An idle connection spoke or ended: either way it is of no use any more. */
+bool up_conn_silent(struct up_conn *k)
+{
+	char b;
+
+	/* just now it was, and no edge came since: not worth a system call */
+	if (!k->can_read && loop_now_us(k->u->loop) - k->idle_us < JUST_NOW_US)
+		return true;
+	if (k->ssl)	/* session tickets come after the handshake: no bytes of an answer */
+		return up_tls_read(k, &b, 1) == -EAGAIN;
+	if (recv(k->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
+		return false;
+	k->can_read = false;
+	return true;
+}
+
+/* An idle connection that spoke or ended is of no use any more. */
 static void idle_event(struct up_conn *k)
 {
-	if (k->ssl) {
-		/* session tickets come after the handshake: no bytes of an answer */
-		ssize_t n = up_tls_read(k, k->u->io_buf, 1);
-
-		if (n == -EAGAIN)
-			return;
-	}
-	up_conn_kill(k);
+	if (!up_conn_silent(k))
+		up_conn_kill(k);
 }
 
 static void connected(struct up_conn *k)

@@ -35,9 +35,9 @@ struct up_conn {
 	SSL *ssl;
 	struct loop_io io;
 	struct loop_timer timer;
-	int64_t deadline_us;
+	int64_t deadline_us, idle_us;
 	enum up_conn_state state;
-	bool can_read, can_write, dead, running, ready, reused;
+	bool can_read, can_write, ended, dead, running, ready, reused;
 	bool tls_want_write;	/* TLS wants to write before it can read */
 	int keep_s;		/* what the peer said about idle time, 0 = nothing */
 };
@@ -88,6 +88,8 @@ struct up_trust { SSL_CTX *ctx; };
 /* up_conn.c */
 int up_conn_open(struct up_call *c, const union addr *a);	/* 0 or -errno */
 void up_conn_use(struct up_conn *k, struct up_call *c);	/* an idle one goes to work */
+/* up_conn_silent - open, and not a byte came: an idle one may be used */
+bool up_conn_silent(struct up_conn *k);
 void up_conn_kill(struct up_conn *k);	/* closes; the call is not told */
 void up_conn_ready(struct up_conn *k);
 void up_conns_free(struct up *u);
