@@ -56,6 +56,7 @@ struct api {
 	struct config cfg;
 	char config_error[CL_ERR_TEXT_MAX];
 	char listen[64];		/* A.B.C.D:PORT of the page, or "" */
+	const char *model_listen;	/* of the simulated model; NULL: off */
 	uint32_t uid_base;
 	struct chan control;		/* cloisterd */
 	struct chan broker, ledger;

@@ -14,7 +14,7 @@
 
 struct arguments {
 	uint32_t uid, gid, uid_base;
-	const char *listen;
+	const char *listen, *model_listen;
 };
 
 static int arguments(int argc, char **argv, struct arguments *out, struct cl_err *err)
@@ -40,6 +40,8 @@ static int arguments(int argc, char **argv, struct arguments *out, struct cl_err
 				return cl_fail(err, EINVAL, "--uid-base: not a number");
 		} else if (span_eq_str(name, "--listen")) {
 			g.listen = value;
+		} else if (span_eq_str(name, "--model-listen")) {
+			g.model_listen = value;
 		} else {
 			return cl_fail(err, EINVAL, "%.*s: unknown option", SPAN_FMT(name));
 		}
@@ -170,6 +172,7 @@ int main(int argc, char **argv)
 	r = arguments(argc, argv, &g, &err);
 	if (r == 0) {
 		a.uid_base = g.uid_base;
+		a.model_listen = g.model_listen && strcmp(g.model_listen, "off") != 0 ? g.model_listen : NULL;
 		a.started_us = cl_now_us();
 		a.control.fd = a.broker.fd = a.ledger.fd = -1;
 		record_client_init(&a.records);

@@ -269,7 +269,9 @@ static bool literal_host(const char *url)
 /* what only the api needs is left out; an upstream that cloister.yaml or `model set` names is put in */
 static json_t *route_document(struct api *a, const char *name, const json_t *route)
 {
+	const char *shipped = json_string_value(json_object_get(route, "upstream"));
 	json_t *doc = json_deep_copy(route), *m;
+	char sim[80];
 	CL_FREE char *text = registry_setting_get(a->reg, "model");
 	json_t *chosen = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	const json_t *url;
@@ -278,6 +280,12 @@ static json_t *route_document(struct api *a, const char *name, const json_t *rou
 	url = json_object_get(m, "base_url");
 	if (doc) {
 		(void)json_object_del(doc, "default_model");
+		/* the shipped file names the usual address: `up` may have been told another */
+		if (a->model_listen && strcmp(name, "simulated") == 0 && shipped &&
+		    strcmp(shipped, "http://127.0.0.1:8379") == 0) {
+			(void)snprintf(sim, sizeof sim, "http://%s", a->model_listen);	/* checked by `up`: short */
+			(void)json_object_set_new(doc, "upstream", json_string(sim));
+		}
 		if (url && strcmp(json_string_value(json_object_get(m, "route")), name) == 0) {
 			(void)json_object_set_new(doc, "upstream", json_deep_copy(url));
 			if (literal_host(json_string_value(url)))

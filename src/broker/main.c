@@ -85,7 +85,7 @@ static void on_bad(void *listener_ctx, int status, const char *why)
 	struct broker_tenant *t = listener_ctx;
 
 	t->b->stats.bad_requests++;
-	cl_log(CL_INFO, "bad-request", "tenant=%s status=%d why=%s", t->id, status, cl_kvs(why));
+	cl_log(CL_DEBUG, "bad-request", "tenant=%s status=%d why=%s", t->id, status, cl_kvs(why));
 }
 
 static const struct httpd_ops http_ops = { on_head, on_request, NULL, on_gone, on_drain, on_bad };

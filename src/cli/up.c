@@ -291,7 +291,7 @@ static pid_t spawn(struct up *u, int *out_ready)
 {
 	static const char *const user_opt[USER_COUNT] = { "--user-broker", "--user-api", "--user-ledger",
 							  "--user-spawner", "--user-model" };
-	static char exe[PATH_MAX];
+	static char exe[PATH_MAX], pass_model[128];
 	const char *argv[ARGV_MAX];
 	size_t n = 0;
 	sigset_t none;
@@ -301,6 +301,8 @@ static pid_t spawn(struct up *u, int *out_ready)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return cli_fail(-1, "pipe: %s", strerror(errno));
 	(void)snprintf(exe, sizeof exe, "%s/cloisterd", u->bin);
+	/* where the route `simulated` leads */
+	(void)snprintf(pass_model, sizeof pass_model, "api:--model-listen=%s", u->model_listen);	/* checked: short */
 	(void)snprintf(u->ready, sizeof u->ready, "%d", p[1]);	/* fits */
 	argv[n++] = exe;
 #define PUT(name, value) (argv[n++] = (name), argv[n++] = (value))
@@ -317,6 +319,7 @@ static pid_t spawn(struct up *u, int *out_ready)
 	PUT("--listen", u->listen);
 	PUT("--model-listen", u->model_listen);
 	PUT("--ready-fd", u->ready);
+	PUT("--pass", pass_model);
 #undef PUT
 	argv[n] = NULL;
 	pid = fork();

@@ -110,9 +110,7 @@ int attest_image(int images_dirfd, const struct plan *p, struct cl_err *err)
 		return cl_fail(err, -list, "image '%s': " LIST_NAME, name);
 	if (list_digest(list, hex, err))
 		return -err->code;
-	/* a throw-away sandbox may run an image that nobody has signed off */
-	if (!(p->image_digest.n == 0 && (p->flags & PLAN_THROWAWAY)) &&
-	    !span_eq_str(p->image_digest, hex))
+	if (!span_eq_str(p->image_digest, hex))
 		return cl_fail(err, EBADMSG,
 			       "image '%s' is not the one of the plan: it has %.12s…, the plan %.12s…",
 			       name, hex, p->image_digest.n == 64 ? p->image_digest.p : "none");

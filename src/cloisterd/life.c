@@ -36,7 +36,7 @@ static void begin(struct tenant *t);
 
 static bool has_conversation(const struct tenant *t)
 {
-	return t->sealed.plan.config_path.n && !(t->sealed.plan.flags & PLAN_THROWAWAY);
+	return t->sealed.plan.config_path.n != 0;
 }
 
 static void cgroup_name(const struct tenant *t, char *buf, size_t n)

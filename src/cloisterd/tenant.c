@@ -97,6 +97,11 @@ int sealed_set(struct sealed *s, struct span plan, int *config_fd, struct cl_err
 		free(new.bytes);
 		return -err->code;
 	}
+	/* that would leave out the image's digest: for sandbox-run, which does not come here */
+	if (new.plan.flags & PLAN_THROWAWAY) {
+		free(new.bytes);
+		return cl_fail(err, EPERM, "plan: a tenant is not for throwing away");
+	}
 	if ((new.plan.config_path.n != 0) != (*config_fd >= 0)) {
 		free(new.bytes);
 		return cl_fail(err, EINVAL, "plan: configuration and its descriptor do not match");
@@ -237,6 +242,8 @@ int on_tenant_put(struct chan *c, uint32_t seq, const union wire_any *msg, int *
 		       cl_kvs(cl_err_str(&err)));
 		if (fresh)
 			tenant_forget(t);
+		if (code == EPERM)
+			return -EBADMSG;	/* our api makes no such plan */
 		return chan_reply(c, seq, code, "%s", cl_err_str(&err));
 	}
 	return chan_reply(c, seq, 0, "kept");

@@ -327,6 +327,16 @@ export const tests = [
 			assert.equal((await b.post(0, "/v1/chat/completions", CHAT)).status, 503);
 		})),
 
+	test("an agent in a loop cannot fill the ledger with refusals", () =>
+		withUpstream((r, c) => c.write(json("{}")), {}, async (b) => {
+			for (let i = 0; i < 10; i++)
+				await Promise.all(Array.from({ length: 40 }, () => b.post(0, "/v1/files", {})));
+			const n = b.records("request.denied").length;
+
+			assert.ok(n >= 120 && n <= 240, String(n));	/* at most two minutes touch the test */
+			assert.equal((await b.must("stats")).denied, 400);
+		})),
+
 	test("a live credential that an agent sends is stopped", () =>
 		withUpstream((r, c) => c.write(json("{}")), {}, async (b, up) => {
 			for (const text of [KEY, Buffer.from("ab" + KEY).toString("base64"), Buffer.from(KEY).toString("hex")])

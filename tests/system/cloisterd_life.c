@@ -6,6 +6,8 @@
  */
 #include "cloisterd_world.h"
 
+#include "sandbox/plan.h"
+
 #include <signal.h>
 #include <sodium.h>
 #include <string.h>
@@ -415,6 +417,11 @@ static void a_message_that_the_api_may_not_send_ends_the_api(void **state)
 	pid_t old = program_pid("cloister-api");
 
 	(void)api_send(MSG_TENANT_READY, &(struct msg_tenant_ready){ .no = 1 }, NULL, 0);
+	old = program_other("cloister-api", old);
+	/* nor a plan that leaves a check out; the new one has to be READY first */
+	(void)usleep(300000);
+	api_connect();
+	(void)send_plan(5, "eve", "", 64 << 20, PLAN_THROWAWAY);
 	(void)program_other("cloister-api", old);
 }
 

@@ -426,7 +426,7 @@ uint32_t wait_state(uint32_t no, enum tenant_state want)
 	return 0;
 }
 
-int put_plan(uint32_t no, const char *id, const char *arg, uint64_t memory)
+uint32_t send_plan(uint32_t no, const char *id, const char *arg, uint64_t memory, uint32_t flags)
 {
 	static const char config[] = "{}";
 	unsigned char hash[crypto_hash_sha256_BYTES];
@@ -447,6 +447,7 @@ int put_plan(uint32_t no, const char *id, const char *arg, uint64_t memory)
 	p.limits.memory_bytes = memory;
 	p.limits.swap_bytes = 0;
 	p.limits.pids = 64;
+	p.flags = flags;
 	buf_init(&b, PLAN_BYTES_MAX);
 	struct cl_err err = { 0 };
 
@@ -454,9 +455,16 @@ int put_plan(uint32_t no, const char *id, const char *arg, uint64_t memory)
 		fail_msg("plan: %s", err.text);
 	assert_int_equal(cl_write_full(fd, config, 2), 0);
 	struct msg_tenant_put m = { .no = no, .id = span_str(id), .plan = buf_span(&b) };
-	struct got *g = api_ask(MSG_TENANT_PUT, &m, &fd, 1);
+	uint32_t seq = api_send(MSG_TENANT_PUT, &m, &fd, 1);
 
 	(void)close(fd);
+	return seq;
+}
+
+int put_plan(uint32_t no, const char *id, const char *arg, uint64_t memory)
+{
+	struct got *g = api_answer(send_plan(no, id, arg, memory, 0));
+
 	assert_int_equal(g->type, MSG_REPLY);
 	return (int)g->m.reply.code;
 }

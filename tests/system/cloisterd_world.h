@@ -52,6 +52,7 @@ struct got *api_answer(uint32_t seq);
 struct got *api_ask(uint32_t type, const void *msg, const int *fds, size_t nfds);
 int api_do(uint32_t type, const void *msg);	/* 0, or the errno of the answer */
 uint32_t wait_state(uint32_t no, enum tenant_state want);	/* its pid */
+uint32_t send_plan(uint32_t no, const char *id, const char *arg, uint64_t memory, uint32_t flags);
 int put_plan(uint32_t no, const char *id, const char *arg, uint64_t memory);
 void tenant_up(uint32_t no, const char *id, const char *arg);
 int exec_in(uint32_t no, const char *what, const char *arg, char *out, size_t n);

@@ -51,6 +51,30 @@ static void tell_api(struct broker *b, struct broker_tenant *t, const struct den
 		broker_event(b, "denial", buf_span(&j));
 }
 
+/* An agent in a loop must not fill the ledger: so many a minute, then a count. */
+static bool worth_recording(struct broker *b, struct broker_tenant *t)
+{
+	struct route_tenant *rt = t->route;
+	int64_t minute = cl_mono_us() / 60000000;
+	struct record r;
+
+	if (!rt)
+		return true;
+	if (rt->deny_minute != minute) {
+		if (rt->deny_n > DENIALS_RECORDED) {
+			record_begin(&r, RECORD_BOUNDARY, t->id);
+			record_str(&r, RF_EVENT, "refusals");
+			record_str(&r, RF_SEVERITY, "medium");
+			record_str(&r, RF_REASON, "more refusals in a minute than are recorded one by one");
+			record_num(&r, RF_COUNT, rt->deny_n);
+			(void)broker_record(b, &r);	/* counted here as well */
+		}
+		rt->deny_minute = minute;
+		rt->deny_n = 0;
+	}
+	return ++rt->deny_n <= DENIALS_RECORDED;
+}
+
 void deny_note(struct broker *b, struct broker_tenant *t, const struct denial *d, char *out_id,
 	       size_t out_size)
 {
@@ -65,6 +89,8 @@ void deny_note(struct broker *b, struct broker_tenant *t, const struct denial *d
 	if (d->failure)
 		return;		/* not a refusal of ours: request.done says what happened */
 	b->stats.denied++;
+	if (!worth_recording(b, t))
+		return;
 	record_begin(&r, RECORD_REQUEST_DENIED, t->id);
 	record_str(&r, RF_ID, id);
 	record_str(&r, RF_RULE, d->rule);

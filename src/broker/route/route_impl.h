@@ -10,6 +10,7 @@
 #include "broker/route/usage.h"
 
 #define DENIALS_KEPT 1024
+#define DENIALS_RECORDED 120	/* a minute and tenant; the rest is counted */
 #define LIVE_MAX 32		/* calls of one tenant at one time */
 #define ID_SIZE 40
 
@@ -45,6 +46,8 @@ struct route_tenant {
 	struct minute minutes[16];
 	unsigned live;
 	int64_t notice_at_us;	/* the person was told last */
+	int64_t deny_minute;	/* refusals of this minute: only the first ones are recorded each */
+	uint32_t deny_n;
 };
 
 /* A request on a route, from its head to the end of its answer. */

@@ -97,7 +97,9 @@ int routes_put(struct routes *rs, const json_t *doc, struct cl_err *err)
 		return r;
 	for (size_t i = 0; i < rs->ndocs; i++)
 		if (strcmp(rs->docs[i]->name, d->name) == 0) {
-			route_doc_unref(rs->docs[i]);	/* calls under way keep their reference */
+			/* calls under way keep their reference; no old connection is used again */
+			up_drop_pool(rs->b->up, rs->docs[i]->target.pool);
+			route_doc_unref(rs->docs[i]);
 			rs->docs[i] = d;
 			return 0;
 		}
@@ -201,6 +203,8 @@ int route_tenant_put(struct broker *b, struct broker_tenant *t, const json_t *po
 		rt->live = old->live;
 		memcpy(rt->minutes, old->minutes, sizeof rt->minutes);
 		rt->notice_at_us = old->notice_at_us;
+		rt->deny_minute = old->deny_minute;
+		rt->deny_n = old->deny_n;
 		free(old->routes);
 		free(old->models);
 		free(old);

@@ -41,7 +41,6 @@ void up_free(struct up *u)
 		struct pool *p = u->pools;
 
 		u->pools = p->next;
-		SSL_SESSION_free(p->session);
 		free(p);
 	}
 	resolver_free(u->resolver);

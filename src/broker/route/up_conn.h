@@ -19,7 +19,6 @@ struct pool {
 	struct pool *next;
 	char key[400];		/* tls, host, port, credential, trust */
 	struct up_conn *idle;
-	SSL_SESSION *session;	/* of the last full handshake */
 };
 
 enum up_conn_state { UPC_CONNECT, UPC_TLS, UPC_BUSY, UPC_IDLE };

@@ -18,7 +18,7 @@ static SSL_CTX *ctx_new(void)
 	SSL_CTX_set_mode(x, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 			    SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_options(x, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-	/* sessions are kept by pool, never shared between credentials */
+	/* each connection shakes hands in full: no session crosses credentials */
 	(void)SSL_CTX_set_session_cache_mode(x, SSL_SESS_CACHE_OFF);
 	if (!SSL_CTX_set_min_proto_version(x, TLS1_2_VERSION)) {
 		SSL_CTX_free(x);
@@ -93,8 +93,6 @@ int up_tls_start(struct up_conn *k)
 		ok = ok && SSL_set1_host(k->ssl, t->host) == 1 &&
 		     SSL_set_tlsext_host_name(k->ssl, t->host) == 1;
 	SSL_set_hostflags(k->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	if (ok && k->pool->session)
-		(void)SSL_set_session(k->ssl, k->pool->session);	/* else: a full handshake */
 	SSL_set_connect_state(k->ssl);
 	return ok ? 0 : -EPROTO;
 }
