@@ -16,7 +16,7 @@ IMAGE_EPOCH=1767225600
 # shellcheck disable=SC2034
 DEBIAN_PACKAGES=(
 	base-files bash bzip2 ca-certificates coreutils curl dash debianutils
-	diffutils file findutils gawk git grep gzip hostname jq less libc-bin
+	diffutils file findutils fonts-dejavu-core gawk git grep gzip hostname jq less libc-bin
 	media-types ncurses-base patch perl-base poppler-utils procps python3
 	ripgrep sed sqlite3 tar tzdata unzip xz-utils zip
 )
@@ -202,8 +202,20 @@ debian_root() {
 	find "$root/usr/share/ca-certificates" -name '*.crt' -print0 |
 		LC_ALL=C sort -z | xargs -0 cat >"$root/etc/ssl/certs/ca-certificates.crt"
 	rm -rf "$root/usr/share/ca-certificates"
-	ln -s ../../../etc/ssl "$root/usr/lib/ssl" 2>/dev/null || true
+	rm -rf "$root/usr/lib/ssl"
+	ln -s ../../etc/ssl "$root/usr/lib/ssl"
 	ln -s certs/ca-certificates.crt "$root/etc/ssl/cert.pem"
+
+	# Fonts, for PDF files that bring none.
+	mkdir -p "$root/etc/fonts"
+	cat >"$root/etc/fonts/fonts.conf" <<-'E'
+		<?xml version="1.0"?>
+		<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+		<fontconfig>
+		  <dir>/usr/share/fonts</dir>
+		  <cachedir prefix="xdg">fontconfig</cachedir>
+		</fontconfig>
+	E
 
 	# Translations of messages and their converters, Python's caches.
 	rm -rf "$root"/usr/lib/locale/C.utf8/LC_MESSAGES/*/ \

@@ -246,7 +246,8 @@ static int prepare(struct up *u)
 
 	if (geteuid() != 0)
 		return cli_fail(-1, "must be run as root: it makes users' namespaces, cgroups and mounts; try: sudo cloister up");
-	if (up_layout(bin, share, images, sizeof bin))
+	/* the kernel first: all that follows stands on it */
+	if (up_machine() || up_layout(bin, share, images, sizeof bin))
 		return -1;
 	u->bin = bin;
 	u->share = share;
@@ -486,8 +487,6 @@ int cmd_up(struct cli *c)
 	int r;
 
 	if (prepare(&u)) {
-		r = EXIT_FAILED;
-	} else if (up_machine()) {
 		r = EXIT_FAILED;
 	} else if (cli_opt(c, "check")) {
 		printf("cloister: the configuration and the machine are good\n");

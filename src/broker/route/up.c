@@ -253,12 +253,13 @@ static void on_addrs(void *ctx, const union addr *addrs, size_t n, const char *w
 	up_call_next_addr(c, "resolve", words);
 }
 
-static void start(struct up_call *c)
+void up_call_start(struct up_call *c)
 {
 	struct up_conn *k;
 
 	c->started = true;
-	while ((k = c->pool->idle)) {
+	c->at_addr = 0;
+	while (!c->retried && (k = c->pool->idle)) {
 		if (up_conn_silent(k)) {
 			up_conn_use(k, c);
 			return;
@@ -284,7 +285,7 @@ static void on_timer(struct loop_timer *t)
 
 	if (!c->started) {
 		if (loop_timer_set(c->u->loop, t, (int64_t)c->total_ms * 1000, on_timer, c) == 0)
-			start(c);
+			up_call_start(c);
 		else
 			up_call_fail(c, "busy", "out of memory", false);
 		return;

@@ -12,8 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define JUST_NOW_US 1000
-
 static void conn_run(struct up_conn *k);
 
 static void on_ready(struct loop_timer *t)
@@ -257,6 +255,26 @@ static void broken(struct up_conn *k, const char *words)
 	up_call_fail(c, "answer", words, true);
 }
 
+/*
+ * The connection ended. A pooled one that the peer was just closing is no
+ * failure of the call: what is safe to repeat goes out once more, anew.
+ */
+static void ended(struct up_conn *k, const char *words)
+{
+	struct up_call *c = k->call;
+	struct span head = buf_span(&c->head);
+	bool safe = span_starts(head, SPAN("GET ")) || span_starts(head, SPAN("HEAD "));
+
+	if (k->reused && !c->retried && !c->have_head && c->in.n == 0 && (safe || c->sent == 0)) {
+		c->retried = true;
+		c->sent = 0;
+		up_conn_kill(k);
+		up_call_start(c);
+		return;
+	}
+	broken(k, words);
+}
+
 /* The answer is whole; @left bytes came behind it. */
 static void finished(struct up_conn *k, size_t left)
 {
@@ -271,7 +289,6 @@ static void finished(struct up_conn *k, size_t left)
 		int64_t keep = k->keep_s > 1 ? (int64_t)(k->keep_s - 1) * 1000000 : UP_IDLE_US;
 
 		k->state = UPC_IDLE;
-		k->idle_us = loop_now_us(k->u->loop);
 		k->next_idle = k->pool->idle;
 		k->pprev_idle = &k->pool->idle;
 		if (k->next_idle)
@@ -470,8 +487,8 @@ static void receive(struct up_conn *k)
 		if (n <= 0) {
 			bool begun = c->have_head || c->in.n;
 
-			broken(k, begun ? "the connection ended before the answer did"
-					: "the connection ended without an answer");
+			ended(k, begun ? "the connection ended before the answer did"
+				       : "the connection ended without an answer");
 			return;
 		}
 		if ((size_t)n < UP_READ && !k->ssl && !k->ended)
@@ -487,9 +504,6 @@ bool up_conn_silent(struct up_conn *k)
 {
 	char b;
 
-	/* just now it was, and no edge came since: not worth a system call */
-	if (!k->can_read && loop_now_us(k->u->loop) - k->idle_us < JUST_NOW_US)
-		return true;
 	if (k->ssl)	/* session tickets come after the handshake: no bytes of an answer */
 		return up_tls_read(k, &b, 1) == -EAGAIN;
 	if (recv(k->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
@@ -565,7 +579,7 @@ static void conn_run(struct up_conn *k)
 	if (!k->dead && k->state == UPC_BUSY) {
 		/* a failed send is not the end yet: the answer may say why (413 …) */
 		if (send_some(k) && !k->can_read)
-			broken(k, "the connection ended while the request was sent");
+			ended(k, "the connection ended while the request was sent");
 		else
 			receive(k);
 	}

@@ -34,7 +34,7 @@ struct up_conn {
 	SSL *ssl;
 	struct loop_io io;
 	struct loop_timer timer;
-	int64_t deadline_us, idle_us;
+	int64_t deadline_us;
 	enum up_conn_state state;
 	bool can_read, can_write, ended, dead, running, ready, reused;
 	bool tls_want_write;	/* TLS wants to write before it can read */
@@ -58,7 +58,7 @@ struct up_call {
 	size_t naddrs, at_addr;
 	int connect_ms, idle_ms, total_ms;
 	int64_t began_us;
-	bool is_head, started;
+	bool is_head, started, retried;
 	/* the answer */
 	struct buf in;		/* an unfinished head */
 	size_t looked;
@@ -96,6 +96,8 @@ void up_conns_free(struct up *u);
 void up_call_fail(struct up_call *c, const char *step, const char *words, bool reached);
 void up_call_next_addr(struct up_call *c, const char *step, const char *words);
 void up_call_free(struct up_call *c);
+/* up_call_start - an idle connection, or (also for the second try) a new one */
+void up_call_start(struct up_call *c);
 /* up_tls.c */
 /* Return: 1 done, 0 wants more, -EPROTO with words */
 int up_tls_step(struct up_conn *k, char *words, size_t n);
