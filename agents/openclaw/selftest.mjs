@@ -408,9 +408,6 @@ function fail(reason) {
 }
 
 async function main() {
-  mkdirSync(`${AGENT_DIR}/memory`, { recursive: true });
-  writeFileSync(`${AGENT_DIR}/test.pdf`, tinyPdf());
-  writeFileSync(`${AGENT_DIR}/MEMORY.md`, "# Facts\n\nThe bicycle of the owner is heliotrope.\n");
   await new Promise((resolve) => server.listen(PORT, "127.0.0.1", resolve));
 
   const [command, ...args] = process.argv.slice(2);
@@ -421,6 +418,10 @@ async function main() {
   });
   console.log(`selftest: ready after ${since()} s`);
   await readyz();
+  // Only now: the agent must come up in an empty workspace.
+  mkdirSync(`${AGENT_DIR}/memory`, { recursive: true });
+  writeFileSync(`${AGENT_DIR}/test.pdf`, tinyPdf());
+  writeFileSync(`${AGENT_DIR}/MEMORY.md`, "# Facts\n\nThe bicycle of the owner is heliotrope.\n");
 
   for (const turn of TURNS) {
     const from = sent.length;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * runner SUITE... [--only TEXT] - runs tests/SUITE/*.test.mjs in one process, so
+ * runner SUITE... [--only TEXT[|TEXT...]] - runs tests/SUITE/*.test.mjs in one process, so
  * that they share one started stack. A file exports `tests`: [{ name, needs, fn }],
  * in the order in which they run; `needs: "stack"` (the default) passes the shared
  * stack, `needs: "nothing"` an empty object. Prints "ok SUITE: NAME" or
@@ -50,7 +50,7 @@ for (const suite of args) {
 		const { tests } = await import(path.join(dir, file));
 
 		for (const t of tests) {
-			if (only && !(file + " " + t.name).includes(only) || stopping)
+			if (only && !only.split("|").some((part) => (file + " " + t.name).includes(part)) || stopping)
 				continue;
 			const t0 = Date.now();
 

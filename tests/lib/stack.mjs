@@ -18,7 +18,8 @@ import { Telegram } from "./telegram.mjs";
 import { freePort, run, sleep, until } from "./util.mjs";
 
 export const CLI = path.join(build, "cloister");
-export const UID_BASE = 800000;	/* never the ids of a service that runs on this machine */
+/* never the ids of a service, or of another run of the tests, on this machine */
+export const UID_BASE = 800000 + 1000 * (process.pid % 90);
 
 const secretText = (prefix) => prefix + crypto.randomBytes(24).toString("hex");
 
@@ -100,8 +101,8 @@ export class Service {
 		return got;
 	}
 
-	/* pid of one of our programs: by its parent chain and name, never by name alone */
-	pid(name) {
+	/* all that descends from `up`, sandboxes included: by parent, never by name alone */
+	tree() {
 		const mine = new Set([this.up.pid]);
 		const procs = processes();
 		let grown;
@@ -114,7 +115,12 @@ export class Service {
 					grown = true;
 				}
 		} while (grown);
-		return procs.filter((p) => mine.has(p.pid) && p.name === name.slice(0, 15)).map((p) => p.pid)[0];
+		return procs.filter((p) => mine.has(p.pid));
+	}
+
+	/* pid of one of our programs */
+	pid(name) {
+		return this.tree().find((p) => p.name === name.slice(0, 15))?.pid;
 	}
 
 	rm() {
