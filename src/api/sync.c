@@ -114,11 +114,18 @@ static int put_plan(struct push *p, struct tenant *t, const json_t *tokens, stru
 	agent_name = json_string_value(json_object_get(e, "agent"));
 	agent = json_object_get(a->agents, agent_name);
 	(void)snprintf(no, sizeof no, "%u", t->no);	/* fits */
+	/* the agent speaks its model's own protocol, as the route's kind says */
+	const json_t *model = json_object_get(e, "model");
+	const json_t *route = json_object_get(a->routes, json_string_value(json_object_get(model, "route")));
+	const char *kind = json_string_value(json_object_get(route, "kind"));
+	bool anthropic = kind && strcmp(kind, "anthropic") == 0;
 	const struct seal_value values[] = {
+		{ "model_api", anthropic ? "anthropic-messages" : "openai-completions" },
+		{ "model_base_url", anthropic ? "http://127.0.0.1:8377/anthropic" : "http://127.0.0.1:8377/v1" },
 		{ "gateway_token", row.gateway },
 		{ "api_token", json_string_value(json_object_get(tokens, "api")) },
 		{ "bot_token", json_string_value(json_object_get(tokens, "bot")) },
-		{ "model_id", json_string_value(json_object_get(json_object_get(e, "model"), "id")) },
+		{ "model_id", json_string_value(json_object_get(model, "id")) },
 		{ "timezone", json_string_value(json_object_get(e, "timezone")) },
 		{ "owner_id", "1001" }, { "tenant_id", t->id }, { "tenant_no", no },
 	};
@@ -131,7 +138,7 @@ static int put_plan(struct push *p, struct tenant *t, const json_t *tokens, stru
 	if (r == 0) {
 		const struct sealed_facts f = { agent_name, values, CL_ARRAY_LEN(values) };
 
-		r = !values[1].value || !values[2].value ? cl_fail(err, EIO, "the broker gave no tokens") :
+		r = !json_string_value(json_object_get(tokens, "api")) || !json_string_value(json_object_get(tokens, "bot")) ? cl_fail(err, EIO, "the broker gave no tokens") :
 			files_sealed(a, &f, &p->fd, config, err);
 	}
 	if (r == 0)

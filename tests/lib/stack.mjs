@@ -276,6 +276,16 @@ export class Stack {
 					...["chat/completions", "embeddings"].flatMap((p) => ["  - method: POST", `    path: /v1/${p}`]),
 					"",
 				].join("\n"),
+				"aimock-messages": [
+					"name: aimock-messages",
+					"kind: anthropic",
+					`upstream: "${this.model.url}"`,
+					"private: true",
+					"secret: aimock",
+					"inject:",
+					"  header: x-api-key",
+					"",
+				].join("\n"),
 			},
 			args: ["--model-listen", "off"],
 		});
