@@ -164,8 +164,6 @@ let updates = [];
 let nextUpdate = 1;
 let polled = () => {};
 let onSent = () => {};
-let embeddings = false;
-let embedded = 0;
 
 function record(entry) {
   if (trace) appendFileSync(trace, `${JSON.stringify({ t: since(), ...entry })}\n`);
@@ -281,14 +279,6 @@ async function telegram(method, body, res) {
   }
 }
 
-// Words that two texts share bring their vectors together; more is not asked of this double.
-function embed(text) {
-  const vector = new Array(64).fill(0.01);
-  for (const word of text.toLowerCase().match(/[a-z]+/g) ?? []) vector[crc32(word) % 64] += 1;
-  const length = Math.hypot(...vector);
-  return vector.map((value) => value / length);
-}
-
 function json(res, status, value) {
   if (res.destroyed) return;
   res.writeHead(status, { "content-type": "application/json" });
@@ -355,10 +345,6 @@ const server = createServer((req, res) => {
     if (req.url === "/v1/audio/speech") return bytes(res, "audio/ogg", tinyOgg());
     if (req.url === "/v1/images/generations")
       return json(res, 200, { created: 1, data: [{ b64_json: tinyPng().toString("base64") }] });
-    if (req.url === "/v1/embeddings" && embeddings) {
-      if (body.input.length > 0) embedded++;
-      return json(res, 200, { model: body.model, data: body.input.map((text, index) => ({ index, embedding: embed(text) })) });
-    }
     // As the broker answers a tenant without this route; memory search must go on without.
     if (req.url === "/v1/embeddings")
       return json(res, 403, { error: { message: "no route for embeddings", type: "route_denied" } });
@@ -421,60 +407,44 @@ function fail(reason) {
   process.exit(1);
 }
 
-async function start() {
+async function main() {
+  await new Promise((resolve) => server.listen(PORT, "127.0.0.1", resolve));
+
   const [command, ...args] = process.argv.slice(2);
-  const t0 = Date.now();
   await within(START_MS, "the agent did not ask for messages", (done) => {
     polled = done;
-    ending = false;
     child = spawn(command, args, { stdio: ["ignore", "inherit", "inherit"] });
     child.on("exit", (code, signal) => ending || fail(`the agent ended: ${code ?? signal}`));
   });
-  console.log(`selftest: ready after ${((Date.now() - t0) / 1000).toFixed(1)} s`);
+  console.log(`selftest: ready after ${since()} s`);
   await readyz();
-}
+  // Only now: the agent must come up in an empty workspace.
+  mkdirSync(`${AGENT_DIR}/memory`, { recursive: true });
+  writeFileSync(`${AGENT_DIR}/test.pdf`, tinyPdf());
+  writeFileSync(`${AGENT_DIR}/MEMORY.md`, "# Facts\n\nThe bicycle of the owner is heliotrope.\n");
 
-// A regular end makes Node write its compile cache.
-async function stop() {
+  for (const turn of TURNS) {
+    const from = sent.length;
+    const t0 = Date.now();
+    await within(TURN_MS, turn.name, (done) => {
+      onSent = () => {
+        const texts = sent.slice(from);
+        if (turn.want.every((want) => texts.some((text) => want.test(text)))) done();
+      };
+      say(turn.send ?? { text: turn.say });
+    });
+    console.log(`selftest: ${turn.name}: ok, ${((Date.now() - t0) / 1000).toFixed(1)} s`);
+  }
+
+  await front();
+  await nextDue();
+
+  // A regular end makes Node write its compile cache.
   ending = true;
   await within(60_000, "the agent did not stop", (done) => {
     child.on("exit", done);
     child.kill("SIGTERM");
   });
-}
-
-async function play(turn, name) {
-  const from = sent.length;
-  const t0 = Date.now();
-  await within(TURN_MS, name, (done) => {
-    onSent = () => {
-      const texts = sent.slice(from);
-      if (turn.want.every((want) => texts.some((text) => want.test(text)))) done();
-    };
-    say(turn.send ?? { text: turn.say });
-  });
-  console.log(`selftest: ${name}: ok, ${((Date.now() - t0) / 1000).toFixed(1)} s`);
-}
-
-async function main() {
-  await new Promise((resolve) => server.listen(PORT, "127.0.0.1", resolve));
-
-  await start();
-  // Only now: the agent must come up in an empty workspace.
-  mkdirSync(`${AGENT_DIR}/memory`, { recursive: true });
-  writeFileSync(`${AGENT_DIR}/test.pdf`, tinyPdf());
-  writeFileSync(`${AGENT_DIR}/MEMORY.md`, "# Facts\n\nThe bicycle of the owner is heliotrope.\n");
-  for (const turn of TURNS) await play(turn, turn.name);
-  await front();
-  await nextDue();
-  await stop();
-
-  // The second start finds its state, and now the route for embeddings is open.
-  embeddings = true;
-  await start();
-  await play(TURNS.find((turn) => turn.tag === "memory"), "memory with embeddings, after a restart");
-  if (embedded === 0) fail("memory search did not ask for embeddings");
-  await stop();
   server.closeAllConnections();
   server.close();
 }
