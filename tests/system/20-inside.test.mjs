@@ -101,7 +101,7 @@ for fam, typ, pro in [("AF_INET", "SOCK_DGRAM", 0), ("AF_INET", "SOCK_RAW", 1), 
             k.settimeout(1); k.connect(("8.8.8.8", 53)); print("socket", fam, typ, pro, "connected")
         except Exception: print("socket", fam, typ, pro, "useless")
     except Exception: print("socket", fam, typ, pro, "refused")
-try: print("name", socket.gethostbyname("deb.debian.org"))
+try: print("name", socket.gethostbyname("example.org"))
 except OSError: print("name none")
 `);
 
