@@ -306,7 +306,9 @@ static void snapshot_name(const char *why, char out[64])
 	(void)snprintf(out, 64, "%s-%s", why, at);	/* fits */
 }
 
-static void reset_done(void *ctx, uint32_t type, const union wire_any *msg, int *fds, size_t nfds)
+/* Done, and the snapshot's name goes back under @key. */
+static void named(void *ctx, uint32_t type, const union wire_any *msg, int *fds, size_t nfds, int status,
+		  const char *key)
 {
 	struct wait *w = ctx;
 	CL_FREE char *name = w->data;
@@ -316,7 +318,12 @@ static void reset_done(void *ctx, uint32_t type, const union wire_any *msg, int 
 		return;
 	}
 	record_admin(w->a, w->id, w->act, "ok", w->id, name);
-	respond(wait_take(w), 200, json_pack("{s:s}", "snapshot", name));
+	respond(wait_take(w), status, json_pack("{s:s}", key, name));
+}
+
+static void reset_done(void *ctx, uint32_t type, const union wire_any *msg, int *fds, size_t nfds)
+{
+	named(ctx, type, msg, fds, nfds, 200, "snapshot");
 }
 
 void on_reset(struct call *c)
@@ -469,15 +476,7 @@ void on_stats(struct call *c)
 
 static void snapshot_made(void *ctx, uint32_t type, const union wire_any *msg, int *fds, size_t nfds)
 {
-	struct wait *w = ctx;
-	CL_FREE char *name = w->data;
-
-	if (type != MSG_REPLY || msg->reply.code) {
-		acted(ctx, type, msg, fds, nfds);
-		return;
-	}
-	record_admin(w->a, w->id, w->act, "ok", w->id, name);
-	respond(wait_take(w), 201, json_pack("{s:s}", "name", name));
+	named(ctx, type, msg, fds, nfds, 201, "name");
 }
 
 void on_snapshot_new(struct call *c)
